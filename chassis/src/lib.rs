@@ -1,0 +1,3 @@
+//! What every role needs from the world.
+
+pub mod api;

@@ -1,0 +1,28 @@
+//! The pure core of Buslane: the words every part uses, the wire schema, and every decision.
+//!
+//! Why it exists: the same code must decide in production, in a property test and in a seeded simulation. So nothing in
+//! here reads a clock, draws randomness, spawns, or touches a socket or a file: `now` and random bytes are arguments, and
+//! a decision is a value that carries its reason.
+
+pub mod backoff;
+pub mod choice;
+pub mod class;
+pub mod frame;
+pub mod id;
+pub mod limits;
+pub mod mailbox;
+pub mod membership;
+pub mod notify;
+pub mod proof;
+pub mod refusal;
+pub mod sequencer;
+pub mod token;
+
+/// Messages of the wire schema, generated from `proto/buslane/v1`. The comments of the schema are the documentation.
+pub mod wire {
+    #![allow(missing_docs, unused_qualifications, clippy::all)]
+    include!(concat!(env!("OUT_DIR"), "/buslane.v1.rs"));
+}
+
+/// Milliseconds since the Unix epoch.
+pub type UnixMs = u64;
