@@ -2,8 +2,8 @@
 
 use std::error::Error;
 
-const FILES: [&str; 5] =
-    ["common.proto", "gate.proto", "session.proto", "token.proto", "internal.proto"];
+const FILES: [&str; 6] =
+    ["common.proto", "gate.proto", "session.proto", "token.proto", "internal.proto", "stored.proto"];
 
 fn main() -> Result<(), Box<dyn Error>> {
     let root = std::path::Path::new(env!("CARGO_MANIFEST_DIR")).join("../proto");

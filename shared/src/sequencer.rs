@@ -1,1 +1,232 @@
-//! To come.
+//! Which sequence a message gets: the next of its room, or the one it already has.
+//!
+//! Why it exists: a client repeats a send until it has a receipt, so the same client id must never make a second message,
+//! whether its first send is still on the way to the disk, was stored a second ago or a week ago. The sequencer knows the
+//! newest ids of a room; for older ones the store is asked *before* the room is locked, and [`Lookup`] says how far that
+//! answer reaches, so that nothing can slip between the question and the lock.
+//!
+//! It must never give a sequence out twice, and never forget an id that is not yet durable.
+
+use std::collections::{HashMap, VecDeque};
+
+use crate::UnixMs;
+use crate::id::{ClientId, UserId};
+use crate::limits::RECENT_IDS_PER_ROOM;
+
+/// Whose message, and the sender's name for it: the key of idempotency.
+pub type MessageKey = (UserId, ClientId);
+
+/// What the store said about a client id.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Lookup {
+    /// Every sequence up to here was durable, and so visible to the question, when it was asked.
+    pub as_of: u64,
+    /// The sequence under which the store has the id.
+    pub found: Option<u64>,
+}
+
+/// A message that the sequencer remembers.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Known {
+    /// Its sequence.
+    pub seq: u64,
+    /// When it was sent.
+    pub sent_at_ms: UnixMs,
+    /// Whether it is on stable storage.
+    pub durable: bool,
+}
+
+/// What to do with a message.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Decision {
+    /// It is new: this is its sequence.
+    Next(u64),
+    /// It is remembered: the answer is that of the first send.
+    Known(Known),
+    /// It is in the store under this sequence.
+    Stored(u64),
+    /// The lookup is too old to be sure: ask the store again.
+    LookAgain,
+}
+
+/// The sequence of one room.
+#[derive(Debug)]
+pub struct Sequencer {
+    head: u64,
+    durable: u64,
+    /// All ids with a sequence above this are in `recent`.
+    forgotten: u64,
+    recent: HashMap<MessageKey, (u64, UnixMs)>,
+    order: VecDeque<MessageKey>,
+}
+
+impl Sequencer {
+    /// The sequencer of a room whose last durable sequence is `head`.
+    pub fn after(head: u64) -> Self {
+        Self { head, durable: head, forgotten: head, recent: HashMap::new(), order: VecDeque::new() }
+    }
+
+    /// The last sequence that was given out.
+    pub fn head(&self) -> u64 {
+        self.head
+    }
+
+    /// The last sequence that is on stable storage.
+    pub fn durable(&self) -> u64 {
+        self.durable
+    }
+
+    /// Decides about a message; changes nothing.
+    pub fn decide(&self, key: &MessageKey, lookup: Lookup) -> Decision {
+        if let Some((seq, sent_at_ms)) = self.recent.get(key).copied() {
+            return Decision::Known(Known { seq, sent_at_ms, durable: seq <= self.durable });
+        }
+        match lookup.found {
+            Some(seq) => Decision::Stored(seq),
+            None if lookup.as_of < self.forgotten => Decision::LookAgain,
+            None => Decision::Next(self.head + 1),
+        }
+    }
+
+    /// Takes the sequence that [`Self::decide`] named.
+    pub fn take(&mut self, key: MessageKey, sent_at_ms: UnixMs) -> u64 {
+        self.head += 1;
+        self.recent.insert(key.clone(), (self.head, sent_at_ms));
+        self.order.push_back(key);
+        self.head
+    }
+
+    /// Every sequence up to `seq` is on stable storage. Ids beyond the newest [`RECENT_IDS_PER_ROOM`] are forgotten, but
+    /// none that is not durable: the store does not know those yet.
+    pub fn committed(&mut self, seq: u64) {
+        self.durable = self.durable.max(seq.min(self.head));
+        while self.order.len() > RECENT_IDS_PER_ROOM && self.forgotten < self.durable {
+            if let Some(key) = self.order.pop_front() {
+                self.recent.remove(&key);
+            }
+            self.forgotten += 1;
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::collections::BTreeMap;
+
+    use proptest::prelude::*;
+
+    use super::*;
+
+    fn key(sender: u8, id: u16) -> MessageKey {
+        let mut bytes = [0; 16];
+        bytes[..2].copy_from_slice(&id.to_be_bytes());
+        (format!("u{sender}").parse().unwrap(), ClientId::from_bytes(bytes))
+    }
+
+    fn fresh(s: &Sequencer) -> Lookup {
+        Lookup { as_of: s.durable(), found: None }
+    }
+
+    #[test]
+    fn a_repeated_id_gets_its_first_sequence_and_knows_whether_it_is_durable() {
+        let mut s = Sequencer::after(7);
+        assert_eq!(s.decide(&key(1, 1), fresh(&s)), Decision::Next(8));
+        s.take(key(1, 1), 99);
+        let known = |durable| Decision::Known(Known { seq: 8, sent_at_ms: 99, durable });
+        assert_eq!(s.decide(&key(1, 1), fresh(&s)), known(false));
+        s.committed(8);
+        assert_eq!(s.decide(&key(1, 1), fresh(&s)), known(true));
+        assert_eq!(
+            s.decide(&key(2, 1), fresh(&s)),
+            Decision::Next(9),
+            "another sender's id is another message"
+        );
+    }
+
+    #[test]
+    fn what_the_store_has_is_not_sent_again() {
+        let s = Sequencer::after(7);
+        assert_eq!(s.decide(&key(1, 1), Lookup { as_of: 7, found: Some(3) }), Decision::Stored(3));
+    }
+
+    #[test]
+    fn an_answer_from_before_the_id_was_forgotten_does_not_count() {
+        let mut s = Sequencer::after(0);
+        let old = fresh(&s);
+        for id in 0..=RECENT_IDS_PER_ROOM as u16 {
+            s.take(key(1, id), 0);
+        }
+        assert_eq!(
+            s.decide(&key(2, 0), old),
+            Decision::Next(s.head() + 1),
+            "nothing is forgotten before it is durable"
+        );
+        s.committed(s.head());
+        assert_eq!(s.decide(&key(1, 0), old), Decision::LookAgain);
+        let as_of = s.durable();
+        assert_eq!(s.decide(&key(1, 0), Lookup { as_of, found: Some(1) }), Decision::Stored(1));
+    }
+
+    #[derive(Debug, Clone)]
+    enum Step {
+        Ask(u8, u16),
+        SendAsked,
+        Commit(u8),
+    }
+
+    fn step() -> impl Strategy<Value = Step> {
+        prop_oneof![
+            4 => (0u8..3, 0u16..700).prop_map(|(s, i)| Step::Ask(s, i)),
+            4 => Just(Step::SendAsked),
+            1 => any::<u8>().prop_map(Step::Commit),
+        ]
+    }
+
+    proptest! {
+        /// Whatever the interleaving of questions to the store, sends and commits: dense, and one sequence for each id.
+        #[test]
+        fn dense_and_one_sequence_for_each_id(steps in proptest::collection::vec(step(), 0..2000)) {
+            let mut s = Sequencer::after(0);
+            let mut log: Vec<MessageKey> = vec![];
+            let mut asked: VecDeque<(MessageKey, Lookup)> = VecDeque::new();
+            let mut model: BTreeMap<(u8, u16), u64> = BTreeMap::new();
+            let stored = |log: &[MessageKey], durable: u64, key: &MessageKey| {
+                log.iter().take(durable as usize).position(|k| k == key).map(|at| at as u64 + 1)
+            };
+            for step in steps {
+                match step {
+                    Step::Ask(sender, id) => {
+                        let key = key(sender, id);
+                        let found = stored(&log, s.durable(), &key);
+                        asked.push_back((key, Lookup { as_of: s.durable(), found }));
+                    }
+                    Step::SendAsked => {
+                        let Some((key, mut lookup)) = asked.pop_front() else { continue };
+                        if s.decide(&key, lookup) == Decision::LookAgain {
+                            lookup = Lookup { as_of: s.durable(), found: stored(&log, s.durable(), &key) };
+                        }
+                        let seq = match s.decide(&key, lookup) {
+                            Decision::Next(next) => {
+                                prop_assert_eq!(next, log.len() as u64 + 1);
+                                prop_assert_eq!(s.take(key.clone(), 0), next);
+                                log.push(key.clone());
+                                next
+                            }
+                            Decision::Known(known) => known.seq,
+                            Decision::Stored(seq) => seq,
+                            Decision::LookAgain => return Err(TestCaseError::fail("a fresh lookup must do")),
+                        };
+                        let name = (key.0.as_str().as_bytes()[1], u16::from_be_bytes([key.1.as_bytes()[0], key.1.as_bytes()[1]]));
+                        prop_assert_eq!(*model.entry(name).or_insert(seq), seq);
+                    }
+                    Step::Commit(by) => {
+                        let upto = s.durable() + u64::from(by);
+                        s.committed(upto);
+                        prop_assert!(s.durable() <= s.head());
+                    }
+                }
+            }
+            prop_assert_eq!(s.head(), log.len() as u64);
+        }
+    }
+}
