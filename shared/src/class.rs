@@ -97,6 +97,34 @@ impl Protocol {
     }
 }
 
+/// Whether the request may change what is stored. Where its answer is lost, a write may have been done all the same.
+pub fn is_write(op: &Op) -> bool {
+    match op {
+        Op::Ping(_)
+        | Op::SetAppState(_)
+        | Op::Sync(_)
+        | Op::History(_)
+        | Op::ReadCounts(_)
+        | Op::ListMembers(_)
+        | Op::ListRooms(_)
+        | Op::DescribeRoom(_)
+        | Op::ListBlocked(_)
+        | Op::ListDevices(_) => false,
+        Op::Send(_)
+        | Op::Mark(_)
+        | Op::OpenDirect(_)
+        | Op::CreateRoom(_)
+        | Op::Invite(_)
+        | Op::Join(_)
+        | Op::Leave(_)
+        | Op::Kick(_)
+        | Op::SetNotify(_)
+        | Op::SetBlock(_)
+        | Op::RevokeDevice(_)
+        | Op::MakeCode(_) => true,
+    }
+}
+
 /// The class of a request of a session in this app state.
 pub fn classify(protocol: Protocol, app_state: AppState) -> Class {
     let foreground = app_state == AppState::Foreground;
