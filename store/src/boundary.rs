@@ -77,10 +77,17 @@ pub struct Reservation(pub(crate) tokio::sync::OwnedSemaphorePermit);
 /// The log of all rooms: durable, ordered, append-only but for trimming.
 pub trait RoomLog: Send + Sync + 'static {
     /// Waits for a place in the write queue. Bounded: 4096 places, because latency grows with depth and throughput no longer does.
+    ///
+    /// This is where a full disk is told ([`StoreError::DiskFull`]), before anything was sealed: a place that was given
+    /// out is honoured, so that a sealed record is never refused for want of room and its nonce never used twice.
     fn reserve(&self) -> BoxFuture<'_, Result<Reservation, StoreError>>;
 
     /// Queues `record` before it returns (so the order of calls is the order of the log); the future is ready when the
     /// record is on stable storage. Dropping the future does not take the record back.
+    ///
+    /// `fence` is the epoch that [`Leases::acquire`] gave for the room's shard; any other is [`StoreError::Fenced`]. After
+    /// any error the owner forgets the shard and acquires it anew: it never seals another record with the same sequence
+    /// and epoch.
     fn append(
         &self,
         place: Reservation,
@@ -117,7 +124,7 @@ pub trait RoomLog: Send + Sync + 'static {
 }
 
 /// Tables of the key-value part. Each is a keyspace of its own.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub enum Table {
     /// user → account
     Users,
@@ -186,7 +193,8 @@ pub enum Change {
     Lagged,
 }
 
-/// Key-value: members, settings, keys and the like. Every write is durable before its future is ready.
+/// Key-value: members, settings, keys and the like. Every write is durable before its future is ready, and is queued
+/// when its future is first polled.
 pub trait Kv: Send + Sync + 'static {
     /// The value of a key.
     fn get(&self, table: Table, key: &[u8]) -> Result<Option<Versioned>, StoreError>;
