@@ -1,1 +1,118 @@
-//! Placeholder.
+//! The gateway: enrols devices and hands out tickets.
+//!
+//! The path of a request, in the order of the files: [`door`] decides on the first packet, [`connection`] shakes hands and
+//! takes streams, [`request`] reads one frame, [`enter`] or [`enrol`] decides, and [`request`] answers. [`gate`] is what they
+//! decide with: [`limits`] and [`offenders`] for who comes how often, [`jwt`] and [`jwks`] for identity providers.
+//!
+//! Why it exists as a role of its own: it is the only part that talks to strangers, and it can be multiplied, because it
+//! has no state that matters. It must never be needed for a session that has begun.
+
+pub mod config;
+mod connection;
+mod door;
+mod enrol;
+mod enter;
+mod gate;
+mod jwks;
+mod jwt;
+mod limits;
+mod offenders;
+mod request;
+
+use std::net::SocketAddr;
+use std::path::Path;
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use buslane_chassis::api::Backend;
+use buslane_chassis::feed::Feed;
+use buslane_chassis::quic::{EndpointError, Tuning, server_endpoint};
+use buslane_chassis::shutdown::Shutdown;
+use buslane_chassis::tls::Identity;
+use buslane_shared::limits::ALPN_GATE;
+
+pub use config::Config;
+pub use jwks::JwksError;
+
+use door::Door;
+use gate::Gate;
+use jwt::JwtCheck;
+
+/// How often the memory of limits that are over is given back.
+const SWEEP_INTERVAL: Duration = Duration::from_secs(10);
+
+/// Why a gateway did not come up.
+#[derive(Debug, thiserror::Error)]
+pub enum BindError {
+    /// Its port or its certificate cannot be used.
+    #[error(transparent)]
+    Endpoint(#[from] EndpointError),
+    /// The settings of the identity provider cannot be used.
+    #[error(transparent)]
+    Jwks(#[from] JwksError),
+    /// The system does not say which address was bound.
+    #[error("the address of the gate's socket is unknown: {0}")]
+    Address(std::io::Error),
+}
+
+/// A gateway that listens and does not answer yet.
+pub struct Gateway {
+    gate: Arc<Gate>,
+    door: Door,
+    refresher: Option<jwks::Refresher>,
+    local_addr: SocketAddr,
+    shutdown: Shutdown,
+}
+
+impl Gateway {
+    /// Binds the gate's port. Call it inside the runtime on which the gateway is to live.
+    pub fn bind(
+        config: Config,
+        identity: &Identity,
+        backend: Backend,
+        feed: Arc<Feed>,
+        shutdown: &Shutdown,
+    ) -> Result<Self, BindError> {
+        let (jwt, refresher) = config.jwt.as_ref().map(identity_provider).transpose()?.unzip();
+        let endpoint = server_endpoint(config.listen, identity, ALPN_GATE, Tuning::gate())?;
+        let local_addr = endpoint.local_addr().map_err(BindError::Address)?;
+        let gate = Arc::new(Gate::new(&config, backend, feed, jwt));
+        let door = Door::new(endpoint, Arc::clone(&gate), config.door);
+        Ok(Self { gate, door, refresher, local_addr, shutdown: shutdown.clone() })
+    }
+
+    /// The address of the gate; with port 0 configured, the port that the system chose.
+    pub fn local_addr(&self) -> SocketAddr {
+        self.local_addr
+    }
+
+    /// Answers until the shutdown begins and what is under way then has ended.
+    pub async fn run(self) {
+        let stop = self.shutdown.token();
+        if let Some(refresher) = self.refresher {
+            self.shutdown.tracker().spawn(refresher.run(stop.clone()));
+        }
+        let (gate, until) = (self.gate, stop.clone());
+        self.shutdown.tracker().spawn(async move {
+            let mut tick = tokio::time::interval(SWEEP_INTERVAL);
+            while until.run_until_cancelled(tick.tick()).await.is_some() {
+                gate.sweep(Instant::now());
+            }
+        });
+        tracing::info!(address = %self.local_addr, "the gateway answers");
+        self.door.run(stop).await;
+        tracing::info!("the gateway has stopped");
+    }
+}
+
+fn identity_provider(settings: &config::Jwt) -> Result<(JwtCheck, jwks::Refresher), BindError> {
+    let source = match (&settings.jwks_file, &settings.jwks_url) {
+        (Some(file), _) => jwks::Source::File(file.clone()),
+        (None, url) => {
+            jwks::Source::url(url.as_deref().unwrap_or_default(), settings.jwks_ca.as_deref().map(Path::new))?
+        }
+    };
+    let seconds = Duration::from_secs;
+    let (keys, refresher) = jwks::keys(source, seconds(settings.refresh_s), seconds(settings.refetch_s))?;
+    Ok((JwtCheck::new(settings, keys), refresher))
+}
