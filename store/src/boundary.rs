@@ -41,6 +41,9 @@ pub enum StoreError {
     /// The value was changed by somebody else in the meantime.
     #[error("the value has another revision than expected")]
     Conflict,
+    /// A key or value is out of bounds. A bug of the caller; nothing was written.
+    #[error("not written: {0}")]
+    Unfit(&'static str),
     /// A stored record does not open or does not decode. It is reported, never skipped.
     #[error("damaged record: {0}")]
     Damaged(String),
@@ -193,7 +196,14 @@ pub enum Change {
     Lagged,
 }
 
-/// Key-value: members, settings, keys and the like. Every write is durable before its future is ready, and is queued
+/// Longest key of a table, in bytes: two user names and what separates them fit several times over.
+pub const KEY_BYTES_MAX: usize = 1024;
+
+/// Largest value of a table, in bytes: the state of the largest room is far below it.
+pub const VALUE_BYTES_MAX: usize = 4 * 1024 * 1024;
+
+/// Key-value: members, settings, keys and the like. A key has 1 to [`KEY_BYTES_MAX`] bytes, a value at most
+/// [`VALUE_BYTES_MAX`]; a write outside of these bounds is refused as [`StoreError::Unfit`]. Every write is durable before its future is ready, and is queued
 /// when its future is first polled.
 pub trait Kv: Send + Sync + 'static {
     /// The value of a key.

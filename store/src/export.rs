@@ -12,8 +12,8 @@ use bytes::Bytes;
 use crate::boundary::{StoreError, Table, Versioned};
 use crate::ledger::REVISION_KEY;
 use crate::space::{
-    LogEntry, Mark, Order, Put, Space, TABLES, Tree, damaged, decode_lease, decode_versioned, dedup_key, encode_lease,
-    encode_versioned, log_key, log_place, number, number_bytes,
+    LogEntry, Mark, Order, Put, Space, TABLES, Tree, damaged, decode_lease, decode_versioned, dedup_key,
+    encode_lease, encode_versioned, log_key, log_place, number, number_bytes,
 };
 
 /// One thing that an engine holds.
@@ -85,11 +85,16 @@ pub trait Export {
 
 /// Spaces that are exported; the index of client ids follows from the log.
 fn exported() -> impl Iterator<Item = Space> {
-    [Space::Meta, Space::Leases, Space::Marks, Space::Log].into_iter().chain(TABLES.into_iter().map(Space::Kv))
+    [Space::Meta, Space::Leases, Space::Marks, Space::Log]
+        .into_iter()
+        .chain(TABLES.into_iter().map(Space::Kv))
 }
 
 /// Hands every entry of `tree` to `each`.
-pub(crate) fn walk(tree: &impl Tree, each: &mut dyn FnMut(Entry) -> io::Result<()>) -> Result<(), ExportError> {
+pub(crate) fn walk(
+    tree: &impl Tree,
+    each: &mut dyn FnMut(Entry) -> io::Result<()>,
+) -> Result<(), ExportError> {
     for space in exported() {
         let mut result = Ok(());
         let all = (Bound::Unbounded, Bound::Unbounded);
@@ -122,7 +127,8 @@ fn entry(space: Space, key: &[u8], value: &[u8]) -> Result<Option<Entry>, StoreE
             Entry::Lease { shard, epoch, owner }
         }
         Space::Meta if key == REVISION_KEY => {
-            let reserved = number(value).ok_or_else(|| damaged("the counter of revisions does not decode"))?;
+            let reserved =
+                number(value).ok_or_else(|| damaged("the counter of revisions does not decode"))?;
             Entry::Revisions { reserved }
         }
         Space::Meta | Space::Dedup => return Ok(None),

@@ -164,7 +164,8 @@ impl Ring {
         let aad = Aad::from(additional(context, &kek.id));
         let tag = kek.key.seal_in_place_separate_tag(Nonce::assume_unique_for_key(nonce), aad, &mut sealed);
         let tag = tag.map_err(|_| failed())?;
-        let mut out = BytesMut::with_capacity(2 + kek.id.len() + NONCE_LEN + sealed.len() + tag.as_ref().len());
+        let mut out =
+            BytesMut::with_capacity(2 + kek.id.len() + NONCE_LEN + sealed.len() + tag.as_ref().len());
         out.put_u8(VERSION);
         out.put_u8(kek.id.len() as u8); // 16 hexadecimal digits
         out.put_slice(kek.id.as_bytes());
@@ -210,7 +211,9 @@ impl Ring {
 #[derive(Debug, thiserror::Error)]
 pub enum KeyFileError {
     /// There is none.
-    #[error("there is no key file {0}; bring back the one that belongs to this store, its messages cannot be read without it")]
+    #[error(
+        "there is no key file {0}; bring back the one that belongs to this store, its messages cannot be read without it"
+    )]
     Missing(PathBuf),
     /// There already is one.
     #[error("the key file {0} exists already; it is never overwritten, choose another path")]
@@ -280,7 +283,8 @@ impl FileKeyWrap {
             io::ErrorKind::NotFound => KeyFileError::Missing(path.to_owned()),
             _ => KeyFileError::Io { path: path.to_owned(), error },
         };
-        let malformed = |reason: &str| KeyFileError::Malformed { path: path.to_owned(), reason: reason.into() };
+        let malformed =
+            |reason: &str| KeyFileError::Malformed { path: path.to_owned(), reason: reason.into() };
         let file = File::open(path).map_err(io)?;
         let mode = file.metadata().map_err(io)?.permissions().mode() & 0o777;
         if mode & 0o077 != 0 {
@@ -312,7 +316,8 @@ impl FileKeyWrap {
     ) -> Result<T, KeyWrapError> {
         let _turn = self.changing.lock().await;
         let (stored, result) = change(&self.ring.read().encode())?;
-        let ring = Ring::decode(&stored).ok_or_else(|| KeyWrapError::File("it would hold too many keys".into()))?;
+        let ring =
+            Ring::decode(&stored).ok_or_else(|| KeyWrapError::File("it would hold too many keys".into()))?;
         let path = self.path.clone();
         let written = tokio::task::spawn_blocking(move || write_file(&path, &ring).map(|()| ring)).await;
         let written = written.map_err(|e| KeyWrapError::File(e.to_string()))?;

@@ -10,11 +10,13 @@ use std::ops::{Bound, ControlFlow};
 use buslane_shared::id::RoomId;
 use bytes::Bytes;
 
-use crate::boundary::{Change, Epoch, Mutation, SealedRecord, StoreError, Table, Versioned};
+use crate::boundary::{
+    Change, Epoch, KEY_BYTES_MAX, Mutation, SealedRecord, StoreError, Table, VALUE_BYTES_MAX, Versioned,
+};
 use crate::reading;
 use crate::space::{
-    LogEntry, Mark, Order, Put, Space, Tree, damaged, decode_lease, decode_versioned, dedup_key, encode_lease,
-    encode_versioned, log_key, log_place, number, number_bytes,
+    LogEntry, Mark, Order, Put, Space, Tree, damaged, decode_lease, decode_versioned, dedup_key,
+    encode_lease, encode_versioned, log_key, log_place, number, number_bytes,
 };
 
 /// Shards of the log: the first byte of a room.
@@ -84,6 +86,23 @@ fn mutation_bytes(mutation: &Mutation) -> usize {
     }
 }
 
+fn check_mutation(mutation: &Mutation) -> Result<(), StoreError> {
+    match mutation {
+        Mutation::Put { key, value, .. } => check_key(key).and_then(|()| check_value(value)),
+        Mutation::Delete { key, .. } => check_key(key),
+    }
+}
+
+fn check_key(key: &[u8]) -> Result<(), StoreError> {
+    let fits = (1..=KEY_BYTES_MAX).contains(&key.len());
+    if fits { Ok(()) } else { Err(StoreError::Unfit("a key has 1 to 1024 bytes")) }
+}
+
+fn check_value(value: &[u8]) -> Result<(), StoreError> {
+    let fits = value.len() <= VALUE_BYTES_MAX;
+    if fits { Ok(()) } else { Err(StoreError::Unfit("a value has at most 4 MiB")) }
+}
+
 /// Everything that one commit will write, and whom to tell afterwards.
 #[derive(Debug, Default)]
 pub(crate) struct Staged {
@@ -117,22 +136,29 @@ impl Ledger {
     pub(crate) fn load(tree: &impl Tree) -> Result<Self, StoreError> {
         let mut epochs = vec![0; SHARDS];
         let mut trouble = None;
-        tree.visit(Space::Leases, (Bound::Unbounded, Bound::Unbounded), Order::Ascending, &mut |key, value| {
-            let slot = key.first().and_then(|shard| epochs.get_mut(usize::from(*shard)));
-            match (slot, decode_lease(value)) {
-                (Some(slot), Ok((epoch, _))) => *slot = epoch,
-                (_, Err(e)) => trouble = Some(e),
-                (None, _) => trouble = Some(damaged("a lease has no shard")),
-            }
-            ControlFlow::Continue(())
-        })?;
+        tree.visit(
+            Space::Leases,
+            (Bound::Unbounded, Bound::Unbounded),
+            Order::Ascending,
+            &mut |key, value| {
+                let slot = key.first().and_then(|shard| epochs.get_mut(usize::from(*shard)));
+                match (slot, decode_lease(value)) {
+                    (Some(slot), Ok((epoch, _))) => *slot = epoch,
+                    (_, Err(e)) => trouble = Some(e),
+                    (None, _) => trouble = Some(damaged("a lease has no shard")),
+                }
+                ControlFlow::Continue(())
+            },
+        )?;
         if let Some(error) = trouble {
             return Err(error);
         }
         let stored = tree.value(Space::Meta, REVISION_KEY)?;
         let revision = match stored {
             None => 0,
-            Some(bytes) => number(&bytes).ok_or_else(|| damaged("the counter of revisions does not decode"))?,
+            Some(bytes) => {
+                number(&bytes).ok_or_else(|| damaged("the counter of revisions does not decode"))?
+            }
         };
         Ok(Self { heads: HashMap::new(), epochs, revision, revisions_reserved: revision })
     }
@@ -154,8 +180,13 @@ impl Ledger {
     ) -> Result<Outcome, StoreError> {
         match command {
             Command::Append { fence, record } => self.append(tree, fence, &record, staged),
-            Command::Write(batch) => Ok(self.write(batch, staged)),
+            Command::Write(batch) => {
+                batch.iter().try_for_each(check_mutation)?;
+                Ok(self.write(batch, staged))
+            }
             Command::CompareAndSet { table, key, expected, value } => {
+                check_key(&key)?;
+                check_value(&value)?;
                 self.compare_and_set(tree, (table, key), expected, value, staged)
             }
             Command::Acquire { shards, owner } => self.acquire(&shards, &owner, staged),

@@ -6,7 +6,10 @@
 
 pub mod boundary;
 pub mod conformance;
+#[cfg(feature = "crash-points")]
+pub mod crash;
 pub mod export;
+pub mod fjall_engine;
 pub mod keywrap;
 mod ledger;
 pub mod memory;

@@ -14,8 +14,8 @@ use parking_lot::Mutex;
 use tokio::sync::{Semaphore, mpsc};
 
 use crate::boundary::{
-    Change, Engine, Epoch, Kv, Leases, Mutation, Reservation, RoomLog, SealedRecord, StoreError, StoredRecord, Table,
-    Versioned,
+    Change, Engine, Epoch, Kv, Leases, Mutation, Reservation, RoomLog, SealedRecord, StoreError,
+    StoredRecord, Table, Versioned,
 };
 use crate::export::{Entry, Export};
 use crate::ledger::{Command, Ledger, Outcome, Trim};
@@ -164,7 +164,6 @@ fn ready<T: Send + 'static>(result: Result<T, StoreError>) -> BoxFuture<'static,
 impl RoomLog for MemoryEngine {
     fn reserve(&self) -> BoxFuture<'_, Result<Reservation, StoreError>> {
         Box::pin(async {
-            self.room_left()?;
             let place = Arc::clone(&self.places).acquire_owned().await;
             self.room_left()?;
             place.map(Reservation).map_err(|_| damaged("the queue is never closed"))
@@ -264,7 +263,7 @@ impl Kv for MemoryEngine {
 impl Leases for MemoryEngine {
     fn acquire(&self, shards: Vec<u8>, owner: &str) -> BoxFuture<'_, Result<Vec<Epoch>, StoreError>> {
         let command = Command::Acquire { shards, owner: owner.into() };
-        ready(self.room_left().and_then(|()| self.commit(command)).and_then(Outcome::into_epochs))
+        ready(self.commit(command).and_then(Outcome::into_epochs))
     }
 }
 
@@ -275,7 +274,10 @@ impl Engine for MemoryEngine {
 }
 
 impl Export for MemoryEngine {
-    fn export(&self, each: &mut dyn FnMut(Entry) -> std::io::Result<()>) -> Result<(), crate::export::ExportError> {
+    fn export(
+        &self,
+        each: &mut dyn FnMut(Entry) -> std::io::Result<()>,
+    ) -> Result<(), crate::export::ExportError> {
         let snapshot = self.state.lock().disk.clone();
         crate::export::walk(&snapshot, each)
     }
@@ -297,6 +299,10 @@ mod tests {
 
             async fn reopen(&self, engine: Arc<MemoryEngine>) -> Arc<MemoryEngine> {
                 engine.reopen().unwrap()
+            }
+
+            fn fail_next_sync(&self, engine: &MemoryEngine) {
+                engine.fail_next_sync();
             }
         }
         crate::conformance::run(&InMemory).await;

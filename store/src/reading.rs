@@ -8,7 +8,8 @@ use bytes::Bytes;
 
 use crate::boundary::{StoreError, StoredRecord, Table, Versioned};
 use crate::space::{
-    LogEntry, Mark, Order, Space, Tree, after_prefix, damaged, decode_versioned, dedup_key, log_key, log_place, number,
+    LogEntry, Mark, Order, Space, Tree, after_prefix, damaged, decode_versioned, dedup_key, log_key,
+    log_place, number,
 };
 
 /// What is asked of the log.
@@ -124,7 +125,11 @@ pub(crate) fn scan(
             Ok(value) => rows.push((Bytes::copy_from_slice(key), value)),
             Err(e) => trouble = Some(e),
         }
-        if trouble.is_some() || rows.len() >= limit { ControlFlow::Break(()) } else { ControlFlow::Continue(()) }
+        if trouble.is_some() || rows.len() >= limit {
+            ControlFlow::Break(())
+        } else {
+            ControlFlow::Continue(())
+        }
     })?;
     trouble.map_or(Ok(rows), Err)
 }

@@ -150,7 +150,8 @@ impl Sealer {
         let doomed = |epoch: KeyEpoch| epoch < below && epoch < newest;
         let removed: Vec<KeyEpoch> =
             key.epochs.read().iter().map(|(epoch, _)| *epoch).filter(|epoch| doomed(*epoch)).collect();
-        let delete = |epoch: &KeyEpoch| Mutation::Delete { table: Table::Keys, key: data_key_key(room, *epoch) };
+        let delete =
+            |epoch: &KeyEpoch| Mutation::Delete { table: Table::Keys, key: data_key_key(room, *epoch) };
         self.0.engine.write(removed.iter().map(delete).collect()).await?;
         key.epochs.write().retain(|(epoch, _)| !doomed(*epoch));
         Ok(removed.len())
@@ -197,7 +198,9 @@ impl Sealer {
                 let Some((last, _)) = page.last() else { break };
                 after = Some(last.clone());
                 done.seen += page.len() as u64;
-                for rewrapped in join_all(page.into_iter().map(|(key, stored)| self.rewrap_one(key, stored))).await {
+                for rewrapped in
+                    join_all(page.into_iter().map(|(key, stored)| self.rewrap_one(key, stored))).await
+                {
                     done.rewrapped += u64::from(rewrapped?);
                 }
                 progress(done);
@@ -279,11 +282,15 @@ impl RoomKey {
     /// an epoch; an owner whose append failed acquires its shard anew before it goes on.
     pub fn seal(&self, fence: Epoch, header: &RecordHeader, clear: &[u8]) -> Result<Bytes, StoreError> {
         if header.room != self.room || clear.len() > CONTENT_BYTES_MAX {
-            return Err(damaged(format!("a record of room {} cannot be sealed as of {}", header.room, self.room)));
+            return Err(damaged(format!(
+                "a record of room {} cannot be sealed as of {}",
+                header.room, self.room
+            )));
         }
         self.take_nonce(fence, header.seq)?;
         let epochs = self.epochs.read();
-        let (epoch, key) = epochs.last().ok_or_else(|| damaged(format!("room {} has no data key", self.room)))?;
+        let (epoch, key) =
+            epochs.last().ok_or_else(|| damaged(format!("room {} has no data key", self.room)))?;
         let mut out = record::encode_header(*epoch, fence, header, clear.len());
         let aad = Aad::from(record::additional(self.room, &out));
         let mut content = out.split_off(out.len());

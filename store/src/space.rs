@@ -181,7 +181,8 @@ impl Mark {
     }
 
     pub(crate) fn decode(value: &[u8]) -> Result<Self, StoreError> {
-        let (head, floor) = two_numbers(value).ok_or_else(|| damaged("the mark of a room does not decode"))?;
+        let (head, floor) =
+            two_numbers(value).ok_or_else(|| damaged("the mark of a room does not decode"))?;
         Ok(Self { head, floor })
     }
 }

@@ -62,8 +62,13 @@ fn a_damaged_file_is_refused_without_telling_its_content() {
     FileKeyWrap::create(&path).unwrap();
     let text = fs::read_to_string(&path).unwrap();
     let secret = text.split('"').find(|part| part.len() == 64).unwrap().to_owned();
-    for bad in [&text[..text.len() / 2], "", "{}", &text.replace(&secret, &secret[..62]), &text.replace("\"format\": 1", "\"format\": 2")]
-    {
+    for bad in [
+        &text[..text.len() / 2],
+        "",
+        "{}",
+        &text.replace(&secret, &secret[..62]),
+        &text.replace("\"format\": 1", "\"format\": 2"),
+    ] {
         fs::write(&path, bad).unwrap();
         let error = FileKeyWrap::open(&path).err().unwrap();
         assert!(matches!(error, KeyFileError::Malformed { .. }), "{error}");

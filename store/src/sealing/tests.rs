@@ -1,6 +1,7 @@
 //! Sealing: every flipped bit is noticed, nothing opens in another place, and rotation loses nothing.
 
 use super::*;
+use crate::boundary::Kv;
 use crate::memory::MemoryEngine;
 use buslane_shared::id::ClientId;
 use proptest::prelude::*;
@@ -126,7 +127,8 @@ async fn a_store_without_its_check_value_is_not_taken_over_by_foreign_keys() {
 #[tokio::test]
 async fn rotation_rewraps_everything_and_loses_nothing() {
     let Fixture { engine, wrap, sealer } = fixture();
-    let rooms: Vec<RoomId> = (0..600u16).map(|i| RoomId::from_bytes([i.to_be_bytes(); 8].concat().try_into().unwrap())).collect();
+    let rooms: Vec<RoomId> =
+        (0..600u16).map(|i| RoomId::from_bytes([i.to_be_bytes(); 8].concat().try_into().unwrap())).collect();
     let key = sealer.room_key(ROOM).await.unwrap();
     let sealed = key.seal(Epoch(1), &header(1), b"hello").unwrap();
     join_all(rooms.iter().map(|r| sealer.room_key(*r))).await;

@@ -1,0 +1,163 @@
+//! The spaces of the store as keyspaces of one fjall database, and how it is tuned.
+
+use std::collections::HashMap;
+use std::ops::Bound;
+use std::path::Path;
+use std::sync::Arc;
+
+use bytes::Bytes;
+use fjall::config::{CompressionPolicy, FilterPolicy};
+use fjall::{
+    CompressionType, Database, Guard, Keyspace, KeyspaceCreateOptions, PersistMode, Readable, Snapshot,
+};
+
+use crate::boundary::StoreError;
+use crate::space::{Order, Put, Space, Tree, Visit, damaged};
+
+/// Journals together, before fjall writes out whatever keeps the oldest one. It bounds what is replayed at start: with
+/// the active journal about 200 MiB, a second. (64 MiB is the smallest that fjall takes, and one journal.)
+const JOURNAL_BYTES_MAX: u64 = 64 * 1024 * 1024;
+
+/// Memory table of the log. At most five of them wait to be written out.
+const LOG_TABLE_BYTES: u64 = 32 * 1024 * 1024;
+
+/// Memory table of every other space.
+const TABLE_BYTES: u64 = 16 * 1024 * 1024;
+
+/// Threads that write out and merge tables. One would let a long merge hold up the writing out, and with it all appends.
+const WORKERS: usize = 2;
+
+/// The keyspaces of an open database. Cheap to clone.
+#[derive(Clone)]
+pub(crate) struct Trees {
+    db: Database,
+    spaces: Arc<HashMap<Space, Keyspace>>,
+}
+
+impl Trees {
+    /// Opens the database at `path`, or makes one.
+    pub(crate) fn open(path: &Path, cache_bytes: u64) -> fjall::Result<Self> {
+        let db = Database::builder(path)
+            .cache_size(cache_bytes)
+            .max_journaling_size(JOURNAL_BYTES_MAX)
+            // Records are ciphertext: compressing them costs time and saves nothing.
+            .journal_compression(CompressionType::None)
+            .manual_journal_persist(true)
+            .worker_threads(WORKERS)
+            .open()?;
+        let open = |space: Space| Ok((space, db.keyspace(space.name(), || options(space))?));
+        let spaces = Space::all().map(open).collect::<fjall::Result<_>>()?;
+        Ok(Self { spaces: Arc::new(spaces), db })
+    }
+
+    /// Writes all of it or nothing, on stable storage when it returns.
+    pub(crate) fn commit(&self, puts: Vec<Put>) -> Result<(), StoreError> {
+        self.write(puts, PersistMode::SyncData)
+    }
+
+    /// Writes without making it durable: for filling a folder that nobody uses yet, or before a crash that a test wants.
+    pub(crate) fn write(&self, puts: Vec<Put>, durability: PersistMode) -> Result<(), StoreError> {
+        let mut batch = self.db.batch().durability(Some(durability));
+        for put in puts {
+            let space = self.space(put.space)?;
+            match put.value {
+                Some(value) => batch.insert(space, &put.key[..], &value[..]),
+                None => batch.remove(space, &put.key[..]),
+            }
+        }
+        batch.commit().map_err(|e| StoreError::Stopped(format!("a write has failed: {e}").into()))
+    }
+
+    /// Makes everything durable, file sizes and names included.
+    pub(crate) fn sync(&self) -> Result<(), StoreError> {
+        let synced = self.db.persist(PersistMode::SyncAll);
+        synced.map_err(|e| StoreError::Stopped(format!("fsync has failed: {e}").into()))
+    }
+
+    /// Whether an earlier write, in the foreground or the background, has failed for good.
+    pub(crate) fn is_poisoned(&self) -> bool {
+        self.db.persist(PersistMode::Buffer).is_err()
+    }
+
+    /// Everything as it is now, while writes go on.
+    pub(crate) fn freeze(&self) -> Frozen {
+        Frozen { snapshot: self.db.snapshot(), trees: self.clone() }
+    }
+
+    fn space(&self, space: Space) -> Result<&Keyspace, StoreError> {
+        self.spaces.get(&space).ok_or_else(|| damaged("a space is not open"))
+    }
+}
+
+fn options(space: Space) -> KeyspaceCreateOptions {
+    let options = KeyspaceCreateOptions::default().max_memtable_size(TABLE_BYTES);
+    match space {
+        // Ciphertext, read in ranges: neither compression nor filters help.
+        Space::Log => options
+            .max_memtable_size(LOG_TABLE_BYTES)
+            .data_block_compression_policy(CompressionPolicy::disabled())
+            .filter_policy(FilterPolicy::disabled()),
+        // Random ids, asked for once for every new message and hardly ever there: filters in every level (the default).
+        Space::Dedup => options.data_block_compression_policy(CompressionPolicy::disabled()),
+        _ => options,
+    }
+}
+
+fn unreadable(error: &fjall::Error) -> StoreError {
+    damaged(format!("the store cannot be read: {error}"))
+}
+
+fn visit_all(
+    mut pairs: impl DoubleEndedIterator<Item = Guard>,
+    order: Order,
+    each: &mut Visit<'_>,
+) -> Result<(), StoreError> {
+    let mut next = || if order == Order::Ascending { pairs.next() } else { pairs.next_back() };
+    while let Some(pair) = next() {
+        let (key, value) = pair.into_inner().map_err(|e| unreadable(&e))?;
+        if each(&key, &value).is_break() {
+            break;
+        }
+    }
+    Ok(())
+}
+
+impl Tree for Trees {
+    fn value(&self, space: Space, key: &[u8]) -> Result<Option<Bytes>, StoreError> {
+        let found = self.space(space)?.get(key).map_err(|e| unreadable(&e))?;
+        Ok(found.map(|value| Bytes::copy_from_slice(&value)))
+    }
+
+    fn visit(
+        &self,
+        space: Space,
+        range: (Bound<&[u8]>, Bound<&[u8]>),
+        order: Order,
+        each: &mut Visit<'_>,
+    ) -> Result<(), StoreError> {
+        visit_all(self.space(space)?.range::<&[u8], _>(range), order, each)
+    }
+}
+
+/// The store at one moment.
+pub(crate) struct Frozen {
+    snapshot: Snapshot,
+    trees: Trees,
+}
+
+impl Tree for Frozen {
+    fn value(&self, space: Space, key: &[u8]) -> Result<Option<Bytes>, StoreError> {
+        let found = self.snapshot.get(self.trees.space(space)?, key).map_err(|e| unreadable(&e))?;
+        Ok(found.map(|value| Bytes::copy_from_slice(&value)))
+    }
+
+    fn visit(
+        &self,
+        space: Space,
+        range: (Bound<&[u8]>, Bound<&[u8]>),
+        order: Order,
+        each: &mut Visit<'_>,
+    ) -> Result<(), StoreError> {
+        visit_all(self.snapshot.range::<&[u8], _>(self.trees.space(space)?, range), order, each)
+    }
+}
