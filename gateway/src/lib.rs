@@ -19,6 +19,10 @@ mod limits;
 mod offenders;
 mod request;
 
+#[cfg(test)]
+#[path = "../tests/gate/provider.rs"]
+mod provider;
+
 use std::net::SocketAddr;
 use std::path::Path;
 use std::sync::Arc;

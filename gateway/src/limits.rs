@@ -208,7 +208,7 @@ mod tests {
         for key in 0..50 {
             buckets.take(&key).unwrap();
         }
-        clock.advance(Duration::from_millis(500));
+        clock.advance(Duration::from_millis(1500));
         buckets.take(&99).unwrap();
         clock.advance(Duration::from_millis(700));
         buckets.sweep();

@@ -48,16 +48,16 @@ pub async fn serve(gate: &Gate, peer: &Peer, mut send: SendStream, mut recv: Rec
     };
     observe(gate, peer, op, began, &result);
     let sent = send_answer(&mut send, result).await;
-    match after {
-        // The peer may end its side after it has the answer; dropping the stream now would reset it under its hands.
-        After::Open if sent => {
-            let _ = timeout(FAREWELL_LIMIT, recv.read_chunk(1, true)).await;
-        }
-        // Closing the connection throws away what is not yet taken over, so wait for that.
-        After::Close(_) if sent => {
-            let _ = timeout(FAREWELL_LIMIT, send.stopped()).await;
-        }
-        _ => {}
+    if sent {
+        // Closing the connection would throw away what is not yet taken over, and dropping the stream would reset it under
+        // the hands of a peer that ends its side only after it has the answer.
+        let taken_over = async {
+            let _ = send.stopped().await;
+            if after == After::Open {
+                let _ = recv.read_chunk(1, true).await;
+            }
+        };
+        let _ = timeout(FAREWELL_LIMIT, taken_over).await;
     }
     after
 }
