@@ -1,0 +1,68 @@
+//! What every part of the backend shares. It holds things together and decides nothing.
+
+use std::sync::Arc;
+
+use buslane_chassis::clock;
+use buslane_shared::UnixMs;
+use buslane_shared::id::UserId;
+use buslane_store::Engine;
+use buslane_store::sealing::Sealer;
+use std::hash::{BuildHasher, RandomState};
+use tokio::sync::{Mutex, MutexGuard, mpsc};
+use tokio_util::sync::CancellationToken;
+use tokio_util::task::TaskTracker;
+
+use crate::config::Config;
+use crate::cursors::Move;
+use crate::epochs::Epochs;
+use crate::feed::Feed;
+use crate::pace::Pace;
+use crate::registry::Registry;
+use crate::revocations::Revocations;
+use crate::rooms::Rooms;
+
+/// Locks for changes of one user's things; users share them by hash. Many enough that two users rarely meet.
+const USER_LOCKS: usize = 256;
+
+/// The parts, and what they stand on.
+pub(crate) struct Core {
+    pub(crate) config: Config,
+    pub(crate) engine: Arc<dyn Engine>,
+    pub(crate) sealer: Sealer,
+    pub(crate) epochs: Epochs,
+    pub(crate) rooms: Rooms,
+    pub(crate) registry: Registry,
+    pub(crate) feed: Feed,
+    pub(crate) revocations: Revocations,
+    pub(crate) pace: Pace,
+    pub(crate) user_locks: UserLocks,
+    /// To the one task that writes cursors.
+    pub(crate) moves: mpsc::Sender<Move>,
+    pub(crate) tracker: TaskTracker,
+    pub(crate) stop: CancellationToken,
+}
+
+impl Core {
+    /// The wall clock.
+    pub(crate) fn now_ms(&self) -> UnixMs {
+        clock::unix_ms()
+    }
+}
+
+/// One change of a user's account, devices or blocks at a time: what is in memory follows what is in the store.
+pub(crate) struct UserLocks {
+    hash: RandomState,
+    locks: Vec<Mutex<()>>,
+}
+
+impl UserLocks {
+    pub(crate) fn new() -> Self {
+        Self { hash: RandomState::new(), locks: (0..USER_LOCKS).map(|_| Mutex::new(())).collect() }
+    }
+
+    /// The turn of a user. `None` never happens: the number of locks is not zero.
+    pub(crate) async fn turn(&self, user: &UserId) -> Option<MutexGuard<'_, ()>> {
+        let at = self.hash.hash_one(user) as usize % USER_LOCKS;
+        Some(self.locks.get(at)?.lock().await)
+    }
+}

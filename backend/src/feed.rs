@@ -1,0 +1,124 @@
+//! What gateways and session managers need in order to decide alone: token keys, live session managers, revocations.
+//!
+//! Each subscriber first gets everything, then every change at once. A subscriber that does not keep up loses its
+//! stream; it comes back and gets everything again. Nothing here ever waits for a subscriber.
+
+use buslane_shared::wire;
+use metrics::gauge;
+use parking_lot::Mutex;
+use tokio::sync::mpsc;
+
+/// Updates that may wait for one subscriber: a minute of node changes in a bad hour.
+const UPDATES_QUEUED_MAX: usize = 64;
+
+/// Subscribers at a time: every gateway and session manager of the largest system.
+const SUBSCRIBERS_MAX: usize = 4096;
+
+/// The current state and who is to hear of its changes.
+#[derive(Default)]
+pub(crate) struct Feed(Mutex<Inner>);
+
+#[derive(Default)]
+struct Inner {
+    now: wire::FeedUpdate,
+    subscribers: Vec<mpsc::Sender<wire::FeedUpdate>>,
+}
+
+impl Feed {
+    /// Everything now, and changes from now on. `None`: too many subscribers.
+    pub(crate) fn subscribe(&self) -> Option<mpsc::Receiver<wire::FeedUpdate>> {
+        let mut inner = self.0.lock();
+        inner.subscribers.retain(|s| !s.is_closed());
+        if inner.subscribers.len() >= SUBSCRIBERS_MAX {
+            return None;
+        }
+        let (tx, rx) = mpsc::channel(UPDATES_QUEUED_MAX);
+        tx.try_send(inner.now.clone()).ok()?;
+        inner.subscribers.push(tx);
+        gauge!("buslane_backend_feed_subscribers").set(inner.subscribers.len() as f64);
+        Some(rx)
+    }
+
+    /// The token keys have changed.
+    pub(crate) fn set_keys(&self, keys: wire::KeySet) {
+        self.publish(wire::FeedUpdate { keys: Some(keys), ..Default::default() });
+    }
+
+    /// The session managers have changed.
+    pub(crate) fn set_nodes(&self, nodes: Vec<wire::Node>) {
+        self.publish(wire::FeedUpdate { nodes: Some(wire::NodeSet { nodes }), ..Default::default() });
+    }
+
+    /// The revocations have changed.
+    pub(crate) fn set_revoked(&self, devices: Vec<wire::RevokedDevice>) {
+        self.publish(wire::FeedUpdate { revoked: Some(wire::RevokedSet { devices }), ..Default::default() });
+    }
+
+    fn publish(&self, change: wire::FeedUpdate) {
+        let mut inner = self.0.lock();
+        let mut changed = false;
+        changed |= replace(&mut inner.now.keys, &change.keys);
+        changed |= replace(&mut inner.now.nodes, &change.nodes);
+        changed |= replace(&mut inner.now.revoked, &change.revoked);
+        if changed {
+            inner.subscribers.retain(|s| s.try_send(change.clone()).is_ok());
+        }
+    }
+
+    /// Ends every stream: the backend stops.
+    pub(crate) fn close(&self) {
+        self.0.lock().subscribers.clear();
+    }
+}
+
+fn replace<T: Clone + PartialEq>(known: &mut Option<T>, new: &Option<T>) -> bool {
+    if new.is_none() || known == new {
+        return false;
+    }
+    known.clone_from(new);
+    true
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn node(name: &str) -> wire::Node {
+        wire::Node { name: name.to_owned(), ..Default::default() }
+    }
+
+    #[test]
+    fn first_everything_then_changes_only() {
+        let feed = Feed::default();
+        feed.set_nodes(vec![node("a")]);
+        feed.set_revoked(vec![]);
+        let mut rx = feed.subscribe().unwrap();
+        let first = rx.try_recv().unwrap();
+        assert_eq!(first.nodes.unwrap().nodes.len(), 1);
+        assert!(first.revoked.is_some());
+        feed.set_nodes(vec![node("a")]);
+        assert!(rx.try_recv().is_err(), "nothing has changed");
+        feed.set_nodes(vec![]);
+        let change = rx.try_recv().unwrap();
+        assert_eq!(change.nodes.unwrap().nodes.len(), 0);
+        assert!(change.revoked.is_none() && change.keys.is_none());
+    }
+
+    #[test]
+    fn who_does_not_keep_up_loses_the_stream_and_gets_everything_again() {
+        let feed = Feed::default();
+        let mut slow = feed.subscribe().unwrap();
+        for n in 0..=UPDATES_QUEUED_MAX {
+            feed.set_nodes(vec![node(&n.to_string())]);
+        }
+        let mut received = 0;
+        while slow.try_recv().is_ok() {
+            received += 1;
+        }
+        assert_eq!(received, UPDATES_QUEUED_MAX);
+        assert!(matches!(slow.try_recv(), Err(mpsc::error::TryRecvError::Disconnected)));
+        let mut again = feed.subscribe().unwrap();
+        let nodes = again.try_recv().unwrap().nodes.unwrap().nodes;
+        assert_eq!(nodes[0].name, UPDATES_QUEUED_MAX.to_string());
+    }
+}
