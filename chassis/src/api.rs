@@ -36,6 +36,10 @@ pub const LINK_QUEUE: usize = 4096;
 /// The backend, near or far.
 pub trait BackendApi: Send + Sync + 'static {
     /// Runs one request of a client. Always answers; the request id is filled in.
+    ///
+    /// Writes of one session to one room are sequenced in the order in which these futures are first polled. For that,
+    /// nothing before the sequencing may give way to the runtime's cooperative budget: it would send every 128th future of
+    /// a task to the back and wake those in reverse (see [`tokio::task::coop::unconstrained`]).
     fn relay(&self, call: Call, request: wire::Request) -> BoxFuture<'_, wire::Answer>;
 
     /// Registers a device.

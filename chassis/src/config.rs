@@ -5,6 +5,7 @@
 //! never be silently ignored.
 
 use std::io;
+use std::ops::Range;
 use std::path::{Path, PathBuf};
 
 use serde::de::DeserializeOwned;
@@ -80,8 +81,7 @@ where
     T: DeserializeOwned + garde::Validate<Context: Default>,
 {
     let value: T = toml::from_str(text).map_err(|e| {
-        let (line, key) = e.span().map_or((0, String::new()), |span| locate(text, span.start));
-        ConfigError::Wrong(vec![Finding { path: path.to_owned(), line, key, message: explain(e.message()) }])
+        ConfigError::Wrong(vec![found(text, path, e.message(), e.span().unwrap_or(0..text.len()))])
     })?;
     match value.validate() {
         Ok(()) => Ok(value),
@@ -95,6 +95,22 @@ where
                 })
                 .collect(),
         )),
+    }
+}
+
+/// The finding behind an error of the parser.
+fn found(text: &str, path: &Path, message: &str, span: Range<usize>) -> Finding {
+    let path = path.to_owned();
+    // What is missing at the top has the whole text or nothing as its place: that is no line.
+    let whole = span == (0..0) || span == (0..text.len());
+    let (line, table) = if whole { (0, String::new()) } else { locate(text, span.start) };
+    let missing = message.strip_prefix("missing field `").and_then(|rest| rest.split('`').next());
+    match missing {
+        Some(name) => {
+            let key = if table.is_empty() { name.to_owned() } else { format!("{table}.{name}") };
+            Finding { path, line, key, message: "it is missing; add it".to_owned() }
+        }
+        None => Finding { path, line, key: table, message: explain(message) },
     }
 }
 
@@ -140,32 +156,29 @@ fn locate(text: &str, offset: usize) -> (usize, String) {
     (line_at(text, offset), key.join("."))
 }
 
-/// Follows the keys whose name or value covers `offset`.
-fn descend(table: &DeTable<'_>, offset: usize, key: &mut Vec<String>) {
-    for (name, value) in table.iter() {
-        let on_key = name.span().contains(&offset);
-        let inner = match value.get_ref() {
-            DeValue::Table(inner) => Some(inner),
-            _ => None,
-        };
-        // A `[table]` has the span of its header; what is below it is found by looking inside.
-        let below = inner.is_some_and(|inner| covers(inner, offset));
-        if on_key || below || value.span().contains(&offset) {
-            key.push(name.get_ref().to_string());
-            if let Some(inner) = inner.filter(|_| !on_key) {
-                descend(inner, offset, key);
-            }
-            return;
+/// Pushes the keys whose name or value covers `offset`, outermost first. False: none does.
+fn descend(table: &DeTable<'_>, offset: usize, key: &mut Vec<String>) -> bool {
+    table.iter().any(|(name, value)| {
+        key.push(name.get_ref().to_string());
+        // A `[table]` has the span of its header only, so the values are asked first.
+        let found = name.span().contains(&offset)
+            || within(value.get_ref(), offset, key)
+            || value.span().contains(&offset);
+        if !found {
+            key.pop();
         }
-    }
+        found
+    })
 }
 
-fn covers(table: &DeTable<'_>, offset: usize) -> bool {
-    table.iter().any(|(name, value)| {
-        name.span().contains(&offset)
-            || value.span().contains(&offset)
-            || matches!(value.get_ref(), DeValue::Table(inner) if covers(inner, offset))
-    })
+fn within(value: &DeValue<'_>, offset: usize, key: &mut Vec<String>) -> bool {
+    match value {
+        DeValue::Table(table) => descend(table, offset, key),
+        DeValue::Array(items) => {
+            items.iter().any(|item| within(item.get_ref(), offset, key) || item.span().contains(&offset))
+        }
+        _ => false,
+    }
 }
 
 /// The line on which a checked key stands; 0 if it is not written there (its default is wrong together with the rest).

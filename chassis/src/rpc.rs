@@ -5,9 +5,11 @@
 //! call, and never leave a caller waiting past its deadline.
 
 mod door;
-mod metadata;
+mod lane;
+mod relay;
 mod remote;
 mod server;
+mod terms;
 
 use std::time::Duration;
 

@@ -12,6 +12,15 @@ struct Sample {
     #[garde(dive)]
     #[serde(default)]
     limits: Limits,
+    #[garde(skip)]
+    #[serde(default, rename = "door")]
+    doors: Vec<Door>,
+}
+
+#[derive(Debug, serde::Deserialize)]
+#[serde(deny_unknown_fields)]
+struct Door {
+    port: u16,
 }
 
 #[derive(Debug, Default, serde::Deserialize, garde::Validate)]
@@ -32,6 +41,10 @@ fn a_good_file_loads() {
     let sample: Sample =
         parse("listen = \"127.0.0.1:0\"\n[limits]\nseats = 7\nnames = [\"a\"]", Path::new("x")).unwrap();
     assert_eq!((sample.listen.port(), sample.limits.seats, sample.limits.names.len()), (0, 7, 1));
+    let doors: Sample =
+        parse("listen = \"127.0.0.1:0\"\nlimits = { seats = 1 }\n[[door]]\nport = 4", Path::new("x"))
+            .unwrap();
+    assert_eq!(doors.doors.iter().map(|d| d.port).collect::<Vec<_>>(), [4]);
 }
 
 #[test]
@@ -39,7 +52,7 @@ fn bad_files_are_explained() {
     let cases = [
         (
             "lisen = \"127.0.0.1:1\"",
-            "gw.toml:1: lisen: unknown field `lisen`, expected `listen` or `limits`; did you mean `listen`?",
+            "gw.toml:1: lisen: unknown field `lisen`, expected one of `listen`, `limits`, `door`; did you mean `listen`?",
         ),
         ("listen = \"127.0.0.1\"\n", "gw.toml:1: listen: invalid socket address syntax"),
         ("\n\nlisten = 7", "gw.toml:3: listen: invalid type: integer `7`, expected socket address"),
@@ -52,7 +65,11 @@ fn bad_files_are_explained() {
             "gw.toml:4: limits.seat: unknown field `seat`, expected `seats` or `names`; did you mean `seats`?",
         ),
         ("listen = \"127.0.0.1:1\"\n[limits]\nseats = 101", "gw.toml:3: limits.seats: greater than 100"),
-        ("limits = { seats = 1 }", "gw.toml:1: missing field `listen`"),
+        ("limits = { seats = 1 }", "gw.toml: listen: it is missing; add it"),
+        (
+            "listen = \"127.0.0.1:1\"\n[[door]]\nport = 1\n[[door]]",
+            "gw.toml:4: door.port: it is missing; add it",
+        ),
     ];
     for (text, expected) in cases {
         assert_eq!(complaint(text), expected, "{text}");

@@ -4,7 +4,7 @@
 //! and background never queue in front of it, and so have the long-lived streams. It must never answer later than the
 //! deadline, and never claim that a write was not done when it may have been.
 
-use std::error::Error;
+use std::hash::{BuildHasher, BuildHasherDefault, DefaultHasher};
 use std::io;
 use std::pin::Pin;
 use std::sync::Arc;
@@ -14,6 +14,7 @@ use std::time::Duration;
 use buslane_shared::class::{Class, is_write};
 use buslane_shared::refusal::{Code, Refusal};
 use buslane_shared::wire;
+use futures_util::StreamExt;
 use futures_util::future::BoxFuture;
 use hyper_util::rt::TokioIo;
 use prost::Message;
@@ -28,8 +29,8 @@ use tonic::transport::{Channel, Endpoint, Uri};
 use tonic::{Request, Status, Streaming};
 
 use super::generated::backend_client::BackendClient;
-use super::metadata::Terms;
-use super::{MESSAGE_BYTES_MAX, PING_INTERVAL, PING_TIMEOUT, RpcError, door};
+use super::lane::{Lane, Lost};
+use super::{MESSAGE_BYTES_MAX, PING_INTERVAL, PING_TIMEOUT, RpcError, door, terms};
 use crate::api::{BackendApi, Call, LINK_QUEUE};
 use crate::tls::Mtls;
 
@@ -52,21 +53,26 @@ const STREAM_WINDOW_BYTES: u32 = 2 * 1024 * 1024;
 
 type Client = BackendClient<Channel>;
 
+/// Lanes for talk. Each is one connection and one task at the backend, so this many processors can work for one session
+/// manager's talk; a session always uses the same one.
+const TALK_LANES: usize = 4;
+
 /// The backend over gRPC. Connects when it is first needed, and again whenever it has to.
 pub struct RemoteBackend {
     /// C0 to C3: what a person waits for.
-    talk: Client,
-    /// Everything else.
-    background: Client,
-    /// Feed and link.
-    streams: Client,
+    talk: [Lane; TALK_LANES],
+    /// Everything else that is relayed.
+    background: Lane,
+    /// Enrolments, feed and link.
+    client: Client,
     /// Ends the pumps of feeds and links together with this backend.
     ending: CancellationToken,
     _end: DropGuard,
 }
 
 impl RemoteBackend {
-    /// The backend at `address` (host:port). Does not connect yet: a backend that is away is no reason not to start.
+    /// The backend at `address` (host:port). Does not connect yet: a backend that is away is no reason not to start. Call
+    /// it inside the runtime on which its connections are to live.
     pub fn new(address: &str, mtls: &Mtls) -> Result<Self, RpcError> {
         if address.parse::<tonic::codegen::http::uri::Authority>().ok().and_then(|a| a.port_u16()).is_none() {
             return Err(RpcError::BadAddress(address.to_owned()));
@@ -81,16 +87,21 @@ impl RemoteBackend {
         };
         let ending = CancellationToken::new();
         Ok(Self {
-            talk: client(),
-            background: client(),
-            streams: client(),
+            talk: std::array::from_fn(|_| Lane::new(client())),
+            background: Lane::new(client()),
+            client: client(),
             _end: ending.clone().drop_guard(),
             ending,
         })
     }
 
-    fn client(&self, class: Class) -> Client {
-        if class <= Class::Bulk { self.talk.clone() } else { self.background.clone() }
+    /// The lane of a call: always the same for one session and kind of class, so that the session's order is kept.
+    fn lane(&self, call: &Call) -> &Lane {
+        if call.class > Class::Bulk {
+            return &self.background;
+        }
+        let hash = BuildHasherDefault::<DefaultHasher>::default().hash_one(call.session);
+        self.talk.get(hash as usize % TALK_LANES).unwrap_or(&self.background)
     }
 
     async fn relay_within(&self, call: Call, request: wire::Request) -> Result<wire::Answer, Refusal> {
@@ -100,11 +111,10 @@ impl RemoteBackend {
         if deadline <= Instant::now() {
             return Err(Refusal::of(Code::Deadline));
         }
-        let mut client = self.client(call.class);
-        match tokio::time::timeout_at(deadline, client.relay(relay_request(call, request))).await {
-            Ok(Ok(answer)) => answer.into_inner().answer.ok_or_else(|| Refusal::of(Code::Internal)),
-            Ok(Err(status)) if was_never_sent(&status) => Err(unavailable(&status)),
-            Ok(Err(status)) => Err(may_be_done(unavailable(&status))),
+        match tokio::time::timeout_at(deadline, self.lane(&call).relay(call, request)).await {
+            Ok(Ok(answer)) => Ok(answer),
+            Ok(Err(Lost::NeverSent(status))) => Err(unavailable(&status)),
+            Ok(Err(Lost::MaybeDone(status))) => Err(may_be_done(unavailable(&status))),
             Err(_) => Err(may_be_done(Refusal::of(Code::Deadline))),
         }
     }
@@ -121,11 +131,15 @@ impl BackendApi for RemoteBackend {
 
     fn enrol(&self, request: wire::EnrolDevice) -> BoxFuture<'_, Result<wire::EnrolledDevice, Refusal>> {
         use wire::enrol_device_answer::Result as Answer;
-        let mut client = self.background.clone();
+        let mut client = self.client.clone();
         Box::pin(async move {
-            let answer = tokio::time::timeout(ENROL_LIMIT, client.enrol(request)).await;
+            let now = Instant::now();
+            let deadline = now + ENROL_LIMIT;
+            let mut request = Request::new(request);
+            terms::write_deadline(deadline, request.metadata_mut(), now);
+            let answer = tokio::time::timeout_at(deadline, client.enrol(request)).await;
             let answer = answer.map_err(|_| Refusal::of(Code::Deadline).maybe_applied())?;
-            match answer.map_err(|status| unavailable(&status))?.into_inner().result {
+            match answer.map_err(|status| unavailable(&status).maybe_applied())?.into_inner().result {
                 Some(Answer::Enrolled(enrolled)) => Ok(enrolled),
                 Some(Answer::Refusal(refusal)) => Err(from_wire(refusal)),
                 None => Err(Refusal::of(Code::Internal)),
@@ -137,10 +151,10 @@ impl BackendApi for RemoteBackend {
         &self,
         request: wire::FeedRequest,
     ) -> BoxFuture<'_, Result<mpsc::Receiver<wire::FeedUpdate>, Refusal>> {
-        let mut client = self.streams.clone();
+        let mut client = self.client.clone();
         Box::pin(async move {
             let updates = client.feed(request).await.map_err(|status| refusal(&status))?;
-            Ok(self.pump(updates.into_inner(), FEED_QUEUE))
+            Ok(self.pump(updates.into_inner(), FEED_QUEUE, None))
         })
     }
 
@@ -148,18 +162,26 @@ impl BackendApi for RemoteBackend {
         &self,
         up: mpsc::Receiver<wire::FromManager>,
     ) -> BoxFuture<'_, Result<mpsc::Receiver<wire::ToManager>, Refusal>> {
-        let mut client = self.streams.clone();
+        let mut client = self.client.clone();
         Box::pin(async move {
-            let down = client.link(ReceiverStream::new(up)).await.map_err(|status| refusal(&status))?;
-            Ok(self.pump(down.into_inner(), LINK_QUEUE))
+            // HTTP/2 ends a call when both halves are gone: whoever drops the lower half must end the upper one too.
+            let half = CancellationToken::new();
+            let up = ReceiverStream::new(up).take_until(half.clone().cancelled_owned());
+            let down = client.link(up).await.map_err(|status| refusal(&status))?;
+            Ok(self.pump(down.into_inner(), LINK_QUEUE, Some(half.drop_guard())))
         })
     }
 }
 
 impl RemoteBackend {
     /// Carries what comes from the backend into a bounded queue. The task ends with the stream, with its reader, or with
-    /// this backend.
-    fn pump<T: Send + 'static>(&self, mut from: Streaming<T>, capacity: usize) -> mpsc::Receiver<T> {
+    /// this backend; `other_half` goes with it.
+    fn pump<T: Send + 'static>(
+        &self,
+        mut from: Streaming<T>,
+        capacity: usize,
+        other_half: Option<DropGuard>,
+    ) -> mpsc::Receiver<T> {
         let (to, queue) = mpsc::channel(capacity);
         let ending = self.ending.clone();
         tokio::spawn(async move {
@@ -176,33 +198,10 @@ impl RemoteBackend {
                 () = to.closed() => {}
                 () = ending.cancelled() => {}
             }
+            drop(other_half);
         });
         queue
     }
-}
-
-fn relay_request(call: Call, request: wire::Request) -> Request<wire::RelayRequest> {
-    let mut relay = Request::new(wire::RelayRequest {
-        user: call.user.to_string(),
-        device: call.device.to_wire(),
-        session: call.session.to_wire(),
-        request: Some(request),
-    });
-    let terms = Terms { deadline: call.deadline, class: call.class, trace: call.trace };
-    terms.write(relay.metadata_mut(), Instant::now());
-    relay
-}
-
-/// Whether the failure is that of a connection that never came about: then the backend has certainly seen nothing.
-fn was_never_sent(status: &Status) -> bool {
-    let mut cause: Option<&(dyn Error + 'static)> = status.source();
-    while let Some(error) = cause {
-        if error.is::<tonic::ConnectError>() {
-            return true;
-        }
-        cause = error.source();
-    }
-    false
 }
 
 fn unavailable(status: &Status) -> Refusal {

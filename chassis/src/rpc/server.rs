@@ -6,7 +6,7 @@
 
 use std::pin::Pin;
 
-use buslane_shared::refusal::Refusal;
+use buslane_shared::refusal::{Code as RefusalCode, Refusal};
 use buslane_shared::wire;
 use bytes::Bytes;
 use futures_util::{Stream, StreamExt};
@@ -21,18 +21,20 @@ use tonic::{Code, Request, Response, Status, Streaming};
 
 use super::door::{self, Peer};
 use super::generated::backend_server::{Backend as BackendRpc, BackendServer};
-use super::metadata::Terms;
-use super::{MESSAGE_BYTES_MAX, PING_INTERVAL, PING_TIMEOUT, RpcError};
-use crate::api::{Backend, Call, LINK_QUEUE};
+use super::{MESSAGE_BYTES_MAX, PING_INTERVAL, PING_TIMEOUT, RpcError, relay, terms};
+use crate::api::{Backend, LINK_QUEUE};
 use crate::shutdown::Shutdown;
 use crate::tls::{Mtls, Role};
 
-/// Calls of one connection at a time. A session manager spreads its calls over several.
-const CALLS_PER_CONNECTION_MAX: u32 = 8192;
+/// Calls of one connection at a time: lanes, feeds and links are one each, enrolments pass quickly.
+const CALLS_PER_CONNECTION_MAX: u32 = 1024;
 
-/// Cancelled calls that wait to be cleaned up. In an overload many callers give up at once, and that must not be taken
-/// for an attack (the default of 20 would close the connection and fail all others with it).
+/// Calls given up by their callers that wait to be cleaned up. Many gateways' clients may give up at once, and that must
+/// not be taken for an attack (the default of 20 would close the connection and fail all others with it).
 const RESETS_MAX: usize = CALLS_PER_CONNECTION_MAX as usize;
+
+/// Answers of one lane on their way into the connection: enough to fill the packets of one write.
+const ANSWERS_QUEUE: usize = 256;
 
 /// Bytes under way on one connection: deliveries to a session manager must not wait for a round trip each.
 const CONNECTION_WINDOW_BYTES: u32 = 8 * 1024 * 1024;
@@ -72,15 +74,22 @@ type Boxed<T> = Pin<Box<dyn Stream<Item = Result<T, Status>> + Send>>;
 
 #[tonic::async_trait]
 impl BackendRpc for Service {
+    type RelayStream = Boxed<wire::RelayAnswer>;
+
     async fn relay(
         &self,
-        request: Request<wire::RelayRequest>,
-    ) -> Result<Response<wire::RelayAnswer>, Status> {
+        request: Request<Streaming<wire::RelayFrame>>,
+    ) -> Result<Response<Self::RelayStream>, Status> {
         allow(&request, &[Role::SessionManager])?;
-        let terms = Terms::read(request.metadata(), Instant::now());
-        let (call, request) = call(request.into_inner(), terms)?;
-        let answer = self.backend.relay(call, request).await;
-        Ok(Response::new(wire::RelayAnswer { answer: Some(answer) }))
+        let (to, answers) = mpsc::channel(ANSWERS_QUEUE);
+        let lane = relay::serve(request.into_inner(), self.backend.clone(), to, self.ending.clone());
+        let lane = AbortOnDropHandle::new(tokio::spawn(lane));
+        // The stream ends when the lane does, and the lane with the stream.
+        let answers = ReceiverStream::new(answers).map(move |answer| {
+            let _owned = &lane;
+            Ok(answer)
+        });
+        Ok(Response::new(Box::pin(answers)))
     }
 
     async fn enrol(
@@ -89,10 +98,13 @@ impl BackendRpc for Service {
     ) -> Result<Response<wire::EnrolDeviceAnswer>, Status> {
         use wire::enrol_device_answer::Result as Answer;
         allow(&request, &[Role::Gateway])?;
-        let answer = match self.backend.enrol(request.into_inner()).await {
-            Ok(enrolled) => Answer::Enrolled(enrolled),
-            Err(refusal) => Answer::Refusal(refusal.into()),
-        };
+        let deadline = terms::read_deadline(request.metadata(), Instant::now());
+        let enrolled = tokio::time::timeout_at(deadline, self.backend.enrol(request.into_inner())).await;
+        let answer =
+            match enrolled.unwrap_or_else(|_| Err(Refusal::of(RefusalCode::Deadline).maybe_applied())) {
+                Ok(enrolled) => Answer::Enrolled(enrolled),
+                Err(refusal) => Answer::Refusal(refusal.into()),
+            };
         Ok(Response::new(wire::EnrolDeviceAnswer { result: Some(answer) }))
     }
 
@@ -142,19 +154,6 @@ fn allow<T>(request: &Request<T>, roles: &[Role]) -> Result<(), Status> {
     }
     tracing::warn!(?peer, ?roles, "a call was refused: it is not for this role");
     Err(Status::permission_denied("the certificate of the caller names another role"))
-}
-
-fn call(relay: wire::RelayRequest, terms: Terms) -> Result<(Call, wire::Request), Status> {
-    let bad = |e: buslane_shared::id::IdError| Status::invalid_argument(e.to_string());
-    let call = Call {
-        user: relay.user.parse().map_err(bad)?,
-        device: (&relay.device).try_into().map_err(bad)?,
-        session: (&relay.session).try_into().map_err(bad)?,
-        class: terms.class,
-        deadline: terms.deadline,
-        trace: terms.trace,
-    };
-    Ok((call, relay.request.unwrap_or_default()))
 }
 
 /// A refusal as a gRPC status; the typed one travels in its details.
