@@ -193,3 +193,6 @@ pub fn exporter(connection: &Connection, label: &[u8]) -> Option<[u8; EXPORTER_B
     let mut out = [0; EXPORTER_BYTES];
     connection.export_keying_material(&mut out, label, b"").ok().map(|()| out)
 }
+
+#[cfg(test)]
+mod tests;

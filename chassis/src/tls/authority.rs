@@ -101,6 +101,16 @@ impl Authority {
     /// A certificate for a server or a role: `server_name` first, then the other names and addresses (`sans`) under which
     /// it is reached.
     pub fn issue(&self, server_name: &str, sans: &[String]) -> Result<Pem, TlsError> {
+        self.issue_for(server_name, sans, LEAF_LIFE)
+    }
+
+    /// As [`Authority::issue`], for another time than the usual year.
+    pub(super) fn issue_for(
+        &self,
+        server_name: &str,
+        sans: &[String],
+        life: Duration,
+    ) -> Result<Pem, TlsError> {
         let mut params = CertificateParams::new(all_names(server_name, sans))
             .map_err(|e| TlsError::invalid(format!("a name of the certificate for {server_name}"), e))?;
         params.distinguished_name.push(DnType::CommonName, server_name);
@@ -108,7 +118,7 @@ impl Authority {
         params.extended_key_usages =
             vec![ExtendedKeyUsagePurpose::ServerAuth, ExtendedKeyUsagePurpose::ClientAuth];
         params.use_authority_key_identifier_extension = true;
-        set_life(&mut params, LEAF_LIFE);
+        set_life(&mut params, life);
         let key = new_key()?;
         let certificate = params.signed_by(&key, &self.issuer).map_err(made)?.pem();
         Ok(Pem { certificate, key: key.serialize_pem() })
