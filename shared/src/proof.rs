@@ -1,7 +1,7 @@
 //! Proof of possession, bound to one TLS connection by the exporter (RFC 8446, section 7.5).
 //!
 //! At the gate a device signs with its Ed25519 key; at a session manager it computes an HMAC with the proof key that came
-//! with the ticket (an Ed25519 check there would cost a fifth of a handshake more). Because the exporter is different on every connection,
+//! with the ticket (an Ed25519 check there would cost an eighth of a handshake more). Because the exporter is different on every connection,
 //! a proof that was overheard or replayed is worth nothing.
 
 use aws_lc_rs::hmac;
