@@ -208,7 +208,8 @@ impl Core {
     ) -> Result<Arc<Room>, Refusal> {
         let room = self.room(id).await?;
         let cursors = self.cursors(&room).await?;
-        for (user, seq) in std::mem::take(&mut room.lock().own_reads) {
+        let own_reads = std::mem::take(&mut room.lock().own_reads);
+        for (user, seq) in own_reads {
             moved.users.entry(user).or_default().advance(None, 0, seq);
         }
         let cursors = cursors.lock();

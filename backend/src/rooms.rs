@@ -101,11 +101,6 @@ impl Rooms {
         drop(mine);
         self.rooms.remove_if(&id, |_, cell| cell.get().is_none() && Arc::strong_count(cell) == 1);
     }
-
-    #[cfg(test)]
-    pub(crate) fn len(&self) -> usize {
-        self.rooms.len()
-    }
 }
 
 /// Nobody but the cache holds it. Asked under the lock that hands it out, so nobody gets it in between.
@@ -226,9 +221,12 @@ impl Core {
                 _ => break,
             };
         }
-        let pair: Vec<UserId> = match room.lock().state.kind() {
-            RoomKind::Direct => room.lock().state.members().map(|(user, _)| user.clone()).collect(),
-            _ => return Ok(()),
+        let pair: Vec<UserId> = {
+            let inner = room.lock();
+            if inner.state.kind() != RoomKind::Direct {
+                return Ok(());
+            }
+            inner.state.members().map(|(user, _)| user.clone()).collect()
         };
         for (who, by) in pair.iter().zip(pair.iter().rev()) {
             if self.blocks(by, who)? {
