@@ -9,11 +9,13 @@ use std::net::{SocketAddr, UdpSocket};
 use std::sync::Arc;
 use std::time::Duration;
 
+use aws_lc_rs::hmac;
 use buslane_shared::proof::EXPORTER_BYTES;
 use quinn::crypto::rustls::QuicServerConfig;
 use quinn::{
     Connection, Endpoint, EndpointConfig, IdleTimeout, ServerConfig, TokioRuntime, TransportConfig, VarInt,
 };
+use quinn_proto::HashedConnectionIdGenerator;
 use socket2::{Domain, Protocol, Socket, Type};
 
 use crate::tls::{Identity, TlsError};
@@ -149,7 +151,22 @@ pub fn server_endpoint(
     let config = server_config(identity, alpn, tuning)?;
     let bind = |error| EndpointError::Bind { addr, error };
     let socket = bind_udp(addr).map_err(bind)?;
-    Endpoint::new(EndpointConfig::default(), Some(config), socket, Arc::new(TokioRuntime)).map_err(bind)
+    let port = socket.local_addr().map_err(bind)?.port();
+    let endpoint = endpoint_config(identity, port);
+    Endpoint::new(endpoint, Some(config), socket, Arc::new(TokioRuntime)).map_err(bind)
+}
+
+/// Connection ids and stateless resets (RFC 9000, 10.3) that survive a restart: a client whose server was killed learns it
+/// from the first packet that the new process does not know, instead of waiting for its own idle timeout. The secrets
+/// belong to one port, because a reset that was provoked at one endpoint must not end a connection of another.
+fn endpoint_config(identity: &Identity, port: u16) -> EndpointConfig {
+    let reset = identity.derive(b"quic stateless reset", port);
+    let ids = u64::from_be_bytes(
+        identity.derive(b"quic connection id", port).first_chunk().copied().unwrap_or_default(),
+    );
+    let mut config = EndpointConfig::new(Arc::new(hmac::Key::new(hmac::HMAC_SHA256, &reset)));
+    config.cid_generator(move || Box::new(HashedConnectionIdGenerator::from_key(ids)));
+    config
 }
 
 fn server_config(identity: &Identity, alpn: &[u8], tuning: Tuning) -> Result<ServerConfig, TlsError> {

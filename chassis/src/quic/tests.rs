@@ -10,7 +10,6 @@ use crate::tls::{Authority, roots_from_pem};
 struct Pair {
     server: Endpoint,
     client: Endpoint,
-    config: ClientConfig,
 }
 
 const ANY: &str = "127.0.0.1:0";
@@ -24,15 +23,24 @@ fn identity(authority: &Authority) -> Identity {
 fn pair(tuning: Tuning, alpn: &[&[u8]]) -> Pair {
     let authority = Authority::generate().unwrap();
     let server = server_endpoint(ANY.parse().unwrap(), &identity(&authority), ALPN_SESSION, tuning).unwrap();
+    Pair { server, client: client_offering(&authority, alpn) }
+}
+
+/// A client of the session protocol.
+fn client(authority: &Authority) -> Endpoint {
+    client_offering(authority, &[ALPN_SESSION])
+}
+
+fn client_offering(authority: &Authority, alpn: &[&[u8]]) -> Endpoint {
     let mut tls = rustls::ClientConfig::builder_with_provider(crate::tls::provider())
         .with_protocol_versions(&[&rustls::version::TLS13])
         .unwrap()
         .with_root_certificates(roots_from_pem(authority.certificate()).unwrap())
         .with_no_client_auth();
     tls.alpn_protocols = alpn.iter().map(|p| p.to_vec()).collect();
-    let config = ClientConfig::new(Arc::new(QuicClientConfig::try_from(tls).unwrap()));
-    let client = Endpoint::client(ANY.parse().unwrap()).unwrap();
-    Pair { server, client, config }
+    let mut client = Endpoint::client(ANY.parse().unwrap()).unwrap();
+    client.set_default_client_config(ClientConfig::new(Arc::new(QuicClientConfig::try_from(tls).unwrap())));
+    client
 }
 
 impl Pair {
@@ -44,7 +52,7 @@ impl Pair {
 
     async fn dial(&self) -> Result<Connection, ConnectionError> {
         let addr = self.server.local_addr().unwrap();
-        self.client.connect_with(self.config.clone(), addr, "localhost").unwrap().await
+        self.client.connect(addr, "localhost").unwrap().await
     }
 }
 
@@ -120,16 +128,60 @@ async fn a_client_cannot_resume_because_no_tickets_are_given() {
     let pair = pair(session(), &[ALPN_SESSION]);
     let (_server, _client) = pair.connect().await;
     let addr = pair.server.local_addr().unwrap();
-    let again = pair.client.connect_with(pair.config.clone(), addr, "localhost").unwrap();
+    let again = pair.client.connect(addr, "localhost").unwrap();
     assert!(again.into_0rtt().is_err());
 }
 
 #[tokio::test]
 async fn a_taken_port_is_told_apart() {
-    let taken = std::net::UdpSocket::bind(ANY).unwrap();
+    let taken = UdpSocket::bind(ANY).unwrap();
     let addr = taken.local_addr().unwrap();
     let identity = identity(&Authority::generate().unwrap());
     let error = server_endpoint(addr, &identity, ALPN_SESSION, session()).unwrap_err();
     assert!(error.is_port_taken(), "{error}");
     assert!(error.to_string().starts_with(&format!("cannot listen on {addr} (UDP): ")), "{error}");
+}
+
+#[tokio::test]
+async fn a_client_learns_at_once_that_its_server_was_restarted() {
+    let authority = Authority::generate().unwrap();
+    let identity = identity(&authority);
+    // The first server lives on a runtime of its own and dies with it, without a word to its clients.
+    let (addr_out, addr) = std::sync::mpsc::channel();
+    let (die, dying) = tokio::sync::oneshot::channel::<()>();
+    let mortal = identity.clone();
+    let first = std::thread::spawn(move || {
+        let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
+        let left = runtime.block_on(async {
+            let server = server_endpoint(ANY.parse().unwrap(), &mortal, ALPN_SESSION, session()).unwrap();
+            addr_out.send(server.local_addr().unwrap()).unwrap();
+            let connection = server.accept().await.unwrap().await.unwrap();
+            dying.await.unwrap();
+            (server, connection)
+        });
+        // As in a killed process, nothing is sent any more: what sends is gone before the connection is.
+        drop(runtime);
+        drop(left);
+    });
+    let addr = addr.recv().unwrap();
+    let client = client(&authority);
+    let connection = client.connect(addr, "localhost").unwrap().await.unwrap();
+    die.send(()).unwrap();
+    first.join().unwrap();
+    let _second = server_endpoint(addr, &identity, ALPN_SESSION, session()).unwrap();
+    let (mut send, _recv) = connection.open_bi().await.unwrap();
+    send.write_all(b"are you there?").await.unwrap();
+    let end = tokio::time::timeout(Duration::from_secs(5), connection.closed()).await.unwrap();
+    assert_eq!(end, ConnectionError::Reset);
+}
+
+#[test]
+fn secrets_of_an_endpoint_belong_to_its_key_and_its_port() {
+    let authority = Authority::generate().unwrap();
+    let (one, two) = (identity(&authority), identity(&authority));
+    let secret = one.derive(b"a", 7401);
+    assert_eq!(secret, one.clone().derive(b"a", 7401));
+    for other in [one.derive(b"a", 7402), one.derive(b"b", 7401), two.derive(b"a", 7401)] {
+        assert_ne!(secret, other);
+    }
 }

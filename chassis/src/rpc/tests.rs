@@ -403,3 +403,69 @@ async fn keys_reach_a_feed_over_the_network() {
     drop(feed);
     world.end().await;
 }
+
+/// A cable between a caller and the backend that can be cut without either side hearing of it.
+struct Cable {
+    addr: SocketAddr,
+    cut: tokio::sync::watch::Sender<bool>,
+    carrying: tokio::task::JoinHandle<()>,
+}
+
+impl Cable {
+    async fn to(backend: SocketAddr) -> Self {
+        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let addr = listener.local_addr().unwrap();
+        let cut = tokio::sync::watch::Sender::new(false);
+        let watched = cut.clone();
+        let carrying = tokio::spawn(async move {
+            let mut ends = tokio::task::JoinSet::new();
+            loop {
+                let (near, _) = listener.accept().await.unwrap();
+                let far = tokio::net::TcpStream::connect(backend).await.unwrap();
+                let (near_in, near_out) = near.into_split();
+                let (far_in, far_out) = far.into_split();
+                ends.spawn(carry(near_in, far_out, watched.subscribe()));
+                ends.spawn(carry(far_in, near_out, watched.subscribe()));
+            }
+        });
+        Self { addr, cut, carrying }
+    }
+}
+
+async fn carry(
+    mut from: tokio::net::tcp::OwnedReadHalf,
+    mut to: tokio::net::tcp::OwnedWriteHalf,
+    mut cut: tokio::sync::watch::Receiver<bool>,
+) {
+    let cut = async { cut.wait_for(|cut| *cut).await.is_ok() };
+    tokio::select! {
+        _ = tokio::io::copy(&mut from, &mut to) => return,
+        _ = cut => {}
+    }
+    // Both sockets stay open, and nothing moves any more.
+    std::future::pending().await
+}
+
+#[tokio::test]
+async fn a_cut_cable_is_noticed_by_both_sides_within_seconds() {
+    let world = World::new().await;
+    let cable = Cable::to(world.addr).await;
+    let mtls = mtls(&world.authority, Role::SessionManager);
+    let remote = RemoteBackend::new(&cable.addr.to_string(), &mtls).unwrap();
+    let (up, reports) = mpsc::channel(4);
+    let mut deliveries = remote.link(reports).await.unwrap();
+    let (mut seen, down) = world.backend.take_link().unwrap();
+    assert!(matches!(remote.relay(call(SOON), send(1)).await.result, Some(Answer::Receipt(_))));
+
+    cable.cut.send_replace(true);
+    let began = std::time::Instant::now();
+    let limit = Duration::from_secs(15);
+    let lost = refusal(remote.relay(call(limit), send(2)).await);
+    assert_eq!((lost.code(), lost.maybe_applied), (Code::Unavailable, true));
+    assert_eq!(tokio::time::timeout(limit, deliveries.recv()).await.unwrap(), None);
+    assert_eq!(tokio::time::timeout(limit, seen.recv()).await.unwrap(), None);
+    assert!(began.elapsed() < Duration::from_secs(12), "it took {:?}", began.elapsed());
+    cable.carrying.abort();
+    drop((up, down, remote));
+    world.end().await;
+}

@@ -8,6 +8,7 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use arc_swap::ArcSwap;
+use aws_lc_rs::hmac;
 use rustls::client::ResolvesClientCert;
 use rustls::server::{ClientHello, NoServerSessionStorage, ResolvesServerCert, WebPkiClientVerifier};
 use rustls::sign::CertifiedKey;
@@ -34,7 +35,14 @@ struct Source {
 }
 
 #[derive(Debug)]
-struct Current(ArcSwap<CertifiedKey>);
+struct Current(ArcSwap<Loaded>);
+
+#[derive(Debug)]
+struct Loaded {
+    certified: Arc<CertifiedKey>,
+    /// Made from the private key; see [`Identity::derive`].
+    root: hmac::Key,
+}
 
 impl Identity {
     /// From a PEM file with the chain (the process's own certificate first) and one with the key.
@@ -61,8 +69,19 @@ impl Identity {
     /// Unix seconds at which the certificate ends; `None` if it does not say so in a way that can be read.
     pub fn expires_unix_s(&self) -> Option<i64> {
         let current = self.current.0.load();
-        let (_, leaf) = X509Certificate::from_der(current.cert.first()?).ok()?;
+        let (_, leaf) = X509Certificate::from_der(current.certified.cert.first()?).ok()?;
         Some(leaf.validity().not_after.timestamp())
+    }
+
+    /// A secret that only this key's holder knows and that is the same after a restart, for one purpose (`label`) and place.
+    pub(crate) fn derive(&self, label: &[u8], place: u16) -> [u8; 32] {
+        let mut context = hmac::Context::with_key(&self.current.0.load().root);
+        context.update(b"buslane derived secret v1\0");
+        context.update(label);
+        context.update(&place.to_be_bytes());
+        let tag = context.sign();
+        // An HMAC-SHA256 has 32 bytes.
+        tag.as_ref().first_chunk().copied().unwrap_or_default()
     }
 
     /// For a server that clients without certificates use. A client that offers none of `alpn` is refused.
@@ -117,13 +136,13 @@ fn tuned(mut config: ServerConfig, alpn: &[&[u8]]) -> ServerConfig {
 
 impl ResolvesServerCert for Current {
     fn resolve(&self, _: ClientHello<'_>) -> Option<Arc<CertifiedKey>> {
-        Some(self.0.load_full())
+        Some(self.0.load().certified.clone())
     }
 }
 
 impl ResolvesClientCert for Current {
     fn resolve(&self, _: &[&[u8]], _: &[SignatureScheme]) -> Option<Arc<CertifiedKey>> {
-        Some(self.0.load_full())
+        Some(self.0.load().certified.clone())
     }
 
     fn has_certs(&self) -> bool {
@@ -132,7 +151,7 @@ impl ResolvesClientCert for Current {
 }
 
 impl Source {
-    fn read(&self) -> Result<Arc<CertifiedKey>, TlsError> {
+    fn read(&self) -> Result<Arc<Loaded>, TlsError> {
         const REMEDY: &str =
             "`buslane config init` makes the files of all roles; check the path in the configuration";
         let certificate = read("certificate file", &self.certificate, REMEDY)?;
@@ -154,13 +173,15 @@ fn certified(
     certificate_what: &str,
     key: &str,
     key_what: &str,
-) -> Result<Arc<CertifiedKey>, TlsError> {
+) -> Result<Arc<Loaded>, TlsError> {
     let chain = certificates(certificate, certificate_what)?;
     let key = PrivateKeyDer::from_pem_slice(key.as_bytes())
         .map_err(|e| TlsError::invalid(key_what, format!("there is no private key in it as PEM: {e}")))?;
-    CertifiedKey::from_der(chain, key, &provider()).map(Arc::new).map_err(|e| {
+    let root = hmac::Key::new(hmac::HMAC_SHA256, key.secret_der());
+    let certified = CertifiedKey::from_der(chain, key, &provider()).map_err(|e| {
         TlsError::invalid(certificate_what, format!("it and {key_what} do not fit together: {e}"))
-    })
+    })?;
+    Ok(Arc::new(Loaded { certified: Arc::new(certified), root }))
 }
 
 /// The DNS names that a certificate is for; none, if it cannot be read.
