@@ -439,7 +439,7 @@ async fn the_queue_is_bounded<F: Factory>(factory: &F) {
     let place = tokio::time::timeout(LIMIT, next).await.unwrap().unwrap();
     let fence = own(engine, 10).await;
     engine.append(place, fence, record(room(10, 1), 1)).await.unwrap();
-    tokio::time::timeout(LIMIT, engine.reserve()).await.unwrap().unwrap();
+    drop(tokio::time::timeout(LIMIT, engine.reserve()).await.unwrap().unwrap());
 }
 
 async fn many_rooms_at_once<F: Factory>(factory: &F) {

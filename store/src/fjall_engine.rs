@@ -167,11 +167,11 @@ impl FjallEngine {
                 Room::NotNeeded => health.running()?,
             }
             let place = places.acquire_owned().await.map_err(|_| closed())?;
+            let queue = queue.and_then(|queue| queue.upgrade()).ok_or_else(closed)?;
             let (done, answer) = oneshot::channel();
-            if let Some(queue) = queue.and_then(|queue| queue.upgrade()) {
-                // A closed queue drops `done`, which the answer tells.
-                let _ = queue.send(Queued { command, done, place });
-            }
+            // A closed queue drops `done`, which the answer tells.
+            let _ = queue.send(Queued { command, done, place });
+            drop(queue);
             answer.await.unwrap_or_else(|_| Err(closed()))
         })
     }

@@ -4,6 +4,7 @@
 //! adds how bytes become durable: [`fjall_engine`] on a disk, [`memory`] for tests. [`sealing`] stands above every engine:
 //! an engine never sees a message in the clear. Nothing in here says that something is stored before it is.
 
+pub mod backup;
 pub mod boundary;
 pub mod conformance;
 #[cfg(feature = "crash-points")]
@@ -12,9 +13,11 @@ pub mod export;
 pub mod fjall_engine;
 pub mod keywrap;
 mod ledger;
+pub mod measure;
 pub mod memory;
 mod reading;
 pub mod record;
+pub mod retention;
 pub mod sealing;
 mod space;
 mod watching;

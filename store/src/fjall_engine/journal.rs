@@ -30,6 +30,9 @@ const TORN_BYTES_MAX: u64 = 32 * 1024 * 1024;
 /// Disks write whole sectors: what was not written is a sector of zeros.
 const SECTOR_BYTES: usize = 512;
 
+/// Numbers that lie between one batch and the next at most: background work takes a few.
+const SEQNO_GAP_MAX: u64 = 64 * 1024;
+
 /// Why a batch does not read.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Flaw {
@@ -45,9 +48,10 @@ enum Flaw {
 pub(crate) fn check(data: &Path) -> Result<(), OpenError> {
     let journals = journals(data)?;
     let newest = journals.len().saturating_sub(1);
+    let mut last = None;
     for (i, (_, path)) in journals.iter().enumerate() {
         let damaged = |reason: String| OpenError::Damaged { path: path.clone(), reason };
-        match verdict(path).map_err(unreadable(path))? {
+        match verdict(path, &mut last).map_err(unreadable(path))? {
             Verdict::Whole => {}
             Verdict::Torn { at, bytes } if i == newest => {
                 tracing::warn!(bytes, "cutting off a write that was not finished when the store last ended");
@@ -91,12 +95,14 @@ enum Verdict {
     },
 }
 
-fn verdict(path: &Path) -> io::Result<Verdict> {
+/// `last` is the number of the last batch before this journal, and after it.
+fn verdict(path: &Path, last: &mut Option<u64>) -> io::Result<Verdict> {
     let mut reader = Counted { inner: BufReader::with_capacity(1 << 20, File::open(path)?), count: 0 };
     let (mut at, mut scratch) = (0, Vec::new());
     let flaw = loop {
         match batch(&mut reader, &mut scratch)? {
-            Ok(()) => at = reader.count,
+            Ok(seqno) if !follows(*last, seqno) => return Ok(Verdict::Damaged { at }),
+            Ok(seqno) => (*last, at) = (Some(seqno), reader.count),
             Err(flaw) => break flaw,
         }
     };
@@ -114,6 +120,12 @@ fn verdict(path: &Path) -> io::Result<Verdict> {
     Ok(if is_torn(&tail, at, flaw) { Verdict::Torn { at, bytes: end - at } } else { Verdict::Damaged { at } })
 }
 
+/// Whether a batch with this number may come after `last`. The checksum does not cover it, and a batch whose number is
+/// too low would be skipped as if it had been written out before.
+fn follows(last: Option<u64>, seqno: u64) -> bool {
+    last.is_none_or(|last| last < seqno && seqno - last <= SEQNO_GAP_MAX)
+}
+
 /// Whether `tail`, which begins at byte `at` of the file and does not read, was never finished: there is no whole batch
 /// behind it, and it is not itself finished without a hole.
 fn is_torn(tail: &[u8], at: u64, flaw: Flaw) -> bool {
@@ -126,7 +138,7 @@ fn is_torn(tail: &[u8], at: u64, flaw: Flaw) -> bool {
     while let Some(start) = from.iter().position(|b| *b == START) {
         let Some(candidate) = from.get(start..) else { break };
         let mut reader = Counted { inner: candidate, count: 0 };
-        if matches!(batch(&mut reader, &mut scratch), Ok(Ok(()))) {
+        if matches!(batch(&mut reader, &mut scratch), Ok(Ok(_))) {
             return false;
         }
         from = from.get(start + 1..).unwrap_or_default();
@@ -144,14 +156,16 @@ fn has_hole(tail: &[u8], at: u64) -> bool {
 
 /// Where the content of the file ends, zeros at the end left out.
 fn end_of_content(file: &mut File, from: u64) -> io::Result<u64> {
-    let mut end = from;
-    let mut place = from;
-    let mut buffer = vec![0; 1 << 20];
+    let zeros = vec![0; 1 << 20];
+    let mut buffer = zeros.clone();
+    let (mut end, mut place) = (from, from);
     file.seek(SeekFrom::Start(from))?;
     loop {
         let read = file.read(&mut buffer)?;
         let Some(chunk) = buffer.get(..read).filter(|c| !c.is_empty()) else { return Ok(end) };
-        if let Some(last) = chunk.iter().rposition(|b| *b != 0) {
+        // Compared as a whole first: most of a new journal is zeros.
+        let has_content = Some(chunk) != zeros.get(..read);
+        if let Some(last) = has_content.then(|| chunk.iter().rposition(|b| *b != 0)).flatten() {
             end = place + last as u64 + 1;
         }
         place += read as u64;
@@ -196,9 +210,9 @@ macro_rules! or_unreadable {
     };
 }
 
-/// Reads one batch. The outer error is the disk's.
-fn batch<R: Read>(reader: &mut Counted<R>, scratch: &mut Vec<u8>) -> io::Result<Result<(), Flaw>> {
-    let [tag, c0, c1, c2, c3, _seqno @ ..] = or_unreadable!(reader.array::<13>());
+/// Reads one batch; its number. The outer error is the disk's.
+fn batch<R: Read>(reader: &mut Counted<R>, scratch: &mut Vec<u8>) -> io::Result<Result<u64, Flaw>> {
+    let [tag, c0, c1, c2, c3, seqno @ ..] = or_unreadable!(reader.array::<13>());
     if tag != START {
         return Ok(Err(Flaw::Unreadable));
     }
@@ -223,7 +237,7 @@ fn batch<R: Read>(reader: &mut Counted<R>, scratch: &mut Vec<u8>) -> io::Result<
     let checks = u64::from_le_bytes(checksum) == hash.digest();
     let trailer = or_unreadable!(reader.array::<4>());
     Ok(match (checks, trailer == TRAILER) {
-        (true, true) => Ok(()),
+        (true, true) => Ok(u64::from_le_bytes(seqno)),
         (true, false) if trailer.iter().all(|b| *b != 0) => Err(Flaw::Trailer),
         (false, true) => Err(Flaw::Checksum),
         _ => Err(Flaw::Unreadable),

@@ -74,6 +74,12 @@ impl Trees {
         synced.map_err(|e| StoreError::Stopped(format!("fsync has failed: {e}").into()))
     }
 
+    /// Writes every memory table out, as happens by itself when one is full.
+    #[cfg(test)]
+    pub(crate) fn write_out(&self) -> fjall::Result<()> {
+        self.spaces.values().try_for_each(Keyspace::rotate_memtable_and_wait)
+    }
+
     /// Whether an earlier write, in the foreground or the background, has failed for good.
     pub(crate) fn is_poisoned(&self) -> bool {
         self.db.persist(PersistMode::Buffer).is_err()
