@@ -1,8 +1,8 @@
 //! The gateway: enrols devices and hands out tickets.
 //!
-//! The path of a request, in the order of the files: [`door`] decides on the first packet, [`connection`] shakes hands and
-//! takes streams, [`request`] reads one frame, [`enter`] or [`enrol`] decides, and [`request`] answers. [`gate`] is what they
-//! decide with: [`limits`] and [`offenders`] for who comes how often, [`jwt`] and [`jwks`] for identity providers.
+//! The path of a request, in the order of the files: `door` decides on the first packet, `connection` shakes hands and
+//! takes streams, `request` reads one frame, `enter` or `enrol` decides, and `request` answers. `gate` is what they decide
+//! with: `limits` and `offenders` for who comes how often, `jwt` and `jwks` for identity providers.
 //!
 //! Why it exists as a role of its own: it is the only part that talks to strangers, and it can be multiplied, because it
 //! has no state that matters. It must never be needed for a session that has begun.

@@ -10,7 +10,7 @@ use buslane_shared::wire;
 use buslane_shared::wire::enrol::Right;
 use tokio::time::timeout;
 
-use crate::stand::{Device, LIMIT, Stand};
+use crate::stand::{Device, LIMIT, Stand, refusal};
 
 const OTHER: Ipv4Addr = Ipv4Addr::new(127, 0, 0, 2);
 
@@ -54,28 +54,16 @@ async fn an_address_has_its_share_and_gets_it_back() {
 async fn an_address_that_does_not_listen_meets_silence() {
     let stand = stand(|l| l.address = Rate { burst: 3, per_minute: 1 }).await;
     let alice = stand.enrol("alice").await;
+    // The third of the three is this connection; from here on everything is refused, and then not even that.
     let client = stand.connect().await;
-    let mut answers = 0;
-    // One of them is the connection, which is over the rate; a few refusals, then nothing more.
-    while client.connection.close_reason().is_none() {
-        let (mut send, recv) = match client.connection.open_bi().await {
-            Ok(stream) => stream,
-            Err(_) => break,
-        };
-        let _ = send.write_all(&[0, 0, 0, 0]).await;
-        let _ = send.finish();
-        if let Ok(Ok(bytes)) = timeout(LIMIT, {
-            let mut recv = recv;
-            async move { recv.read_to_end(4_096).await }
-        })
-        .await
-        {
-            answers += usize::from(!bytes.is_empty());
-        }
-        assert!(answers < 100);
+    let mut refused = 0;
+    while let Some(answer) = client.exchange(&[0, 0, 0, 0]).await {
+        assert_eq!(refusal(Some(answer)).code(), Code::RateLimited);
+        refused += 1;
+        assert!(refused < 100, "it is answered for ever");
     }
+    assert_eq!(refused, 21, "the one that begins the hold, and twenty within it");
     assert_eq!(client.closed_with().await, Code::RateLimited);
-    assert!((10..=25).contains(&answers), "{answers}");
     let endpoint = stand.endpoint(Ipv4Addr::LOCALHOST);
     let ignored = endpoint.connect(stand.address, "localhost").unwrap();
     assert!(timeout(Duration::from_millis(400), ignored).await.is_err(), "it is not even heard");
