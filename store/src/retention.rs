@@ -80,17 +80,27 @@ async fn trim(
     pause: Duration,
 ) -> Result<u64, StoreError> {
     let mut removed = 0;
-    loop {
-        // The oldest one alone answers for most rooms.
-        let oldest = engine.read(room, 0, 1, STEP_BYTES).await?;
-        if expired_before(times(room, &oldest)?, now_ms, keep_ms).is_none() {
-            return Ok(removed);
-        }
-        let step = engine.read(room, 0, STEP_RECORDS, STEP_BYTES).await?;
-        let Some(before) = expired_before(times(room, &step)?, now_ms, keep_ms) else { return Ok(removed) };
+    while let Some(before) = expired(engine, room, now_ms, keep_ms).await? {
         removed += engine.trim(room, before).await?;
         tokio::time::sleep(pause).await;
     }
+    Ok(removed)
+}
+
+/// Up to where (exclusive) one step may trim a room whose messages are kept for `keep_ms`; `None`: nothing has expired.
+pub async fn expired(
+    engine: &dyn Engine,
+    room: RoomId,
+    now_ms: UnixMs,
+    keep_ms: u64,
+) -> Result<Option<u64>, StoreError> {
+    // The oldest one alone answers for most rooms.
+    let oldest = engine.read(room, 0, 1, STEP_BYTES).await?;
+    if expired_before(times(room, &oldest)?, now_ms, keep_ms).is_none() {
+        return Ok(None);
+    }
+    let step = engine.read(room, 0, STEP_RECORDS, STEP_BYTES).await?;
+    Ok(expired_before(times(room, &step)?, now_ms, keep_ms))
 }
 
 fn times(room: RoomId, records: &[StoredRecord]) -> Result<Vec<(u64, UnixMs)>, StoreError> {
