@@ -85,14 +85,15 @@ impl Core {
             self.publish_role(room, &user, role);
         }
         let now_ms = self.now_ms();
-        let (sender, device, mentions) =
-            (message.header.sender.clone(), message.device, message.mentions.clone());
+        let (sender, mentions) = (message.header.sender.clone(), message.mentions.clone());
+        // The device that sent a message has it, and its place with the receipt. A change of members has no receipt.
+        let device = message.event.is_none().then_some(message.device);
         let recipients = audience.iter().map(|(user, settings)| {
             let own = *user == sender;
             let settings = settings.unwrap_or_default();
             let mentioned = mentions.contains(user);
             let notify = !own && notify::wants(&settings, mentioned, now_ms);
-            Recipient { user, except: own.then_some(device), notify }
+            Recipient { user, except: device.filter(|_| own), notify }
         });
         let delivery =
             || event(Kind::Delivery(wire::Delivery { message: Some(message.into_wire()), notify: false }));

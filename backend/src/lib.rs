@@ -32,6 +32,7 @@ mod pace;
 mod reading;
 mod refuse;
 mod registry;
+mod retention;
 mod revocations;
 mod room;
 mod rooms;

@@ -172,16 +172,17 @@ impl Core {
         while after < head {
             let records =
                 self.engine.read(id, after, FOLD_PAGE, FOLD_PAGE_BYTES).await.map_err(refuse::not_done)?;
-            let Some(last) = records.last() else {
-                return Err(refuse::damaged_value(
-                    "the log",
-                    id,
-                    format!("nothing after {after}, but a head of {head}"),
-                ));
-            };
-            after = last.seq;
+            let missing =
+                |seq: u64| Err(refuse::damaged_value("the log", id, format!("sequence {seq} is missing")));
+            if records.is_empty() {
+                return missing(after + 1);
+            }
             let key = self.sealer.room_key(id).await.map_err(refuse::not_done)?;
             for record in &records {
+                if record.seq != after + 1 {
+                    return missing(after + 1);
+                }
+                after = record.seq;
                 let message = message::read(key.open(id, record).map_err(refuse::not_done)?);
                 let message = message.map_err(refuse::not_done)?;
                 if let Some(Content::Membership(change)) = &message.content {

@@ -42,7 +42,11 @@ impl Schedule {
     /// What to do about these keys at `now`.
     pub(crate) fn plan(&self, keys: &[KeyTimes], now_ms: UnixMs) -> Plan {
         let retire = keys.iter().filter(|k| k.expires_ms <= now_ms).map(|k| k.id).collect();
-        let seals_now = keys.iter().any(|k| k.not_before_ms <= now_ms && now_ms < k.expires_ms);
+        // A key seals only what it will also open: after a long standstill the newest one may be too old for that.
+        let seals = |k: &&KeyTimes| {
+            k.not_before_ms <= now_ms && now_ms + LEAD_MS + self.token_life_ms <= k.expires_ms
+        };
+        let seals_now = keys.iter().any(|k| seals(&k));
         let newest = keys.iter().map(|k| k.not_before_ms).max();
         let not_before_ms = match newest {
             // Dated back, so that a node whose clock is behind seals as well.

@@ -16,6 +16,7 @@ use buslane_store::{Engine, StoreError};
 use futures_util::future::BoxFuture;
 use metrics::{counter, histogram};
 use tokio::sync::mpsc;
+use tokio::task::coop::unconstrained;
 
 use crate::codes::Issuer;
 use crate::config::Config;
@@ -27,6 +28,7 @@ use crate::link;
 use crate::message::Received;
 use crate::pace::Pace;
 use crate::registry::Registry;
+use crate::retention;
 use crate::revocations::Revocations;
 use crate::rooms::Rooms;
 use crate::token_keys;
@@ -84,6 +86,7 @@ impl Service {
         let next_keys_ms = core.refresh_token_keys().await?;
         core.tracker.spawn(token_keys::run(core.clone(), next_keys_ms));
         core.tracker.spawn(cursors::run(core.clone(), moves_rx));
+        core.tracker.spawn(retention::run(core.clone()));
         core.tracker.spawn(tidy(core.clone()));
         tracing::info!(node = core.config.node, "backend started");
         Ok(Arc::new(Self { core }))
@@ -92,6 +95,11 @@ impl Service {
     /// Makes a one-time code for the operator, with which one device of `user` is enrolled. The user need not exist.
     pub async fn make_code(&self, user: &UserId) -> Result<wire::EnrolCode, Refusal> {
         self.core.make_code(user, Issuer::Operator).await
+    }
+
+    #[cfg(test)]
+    pub(crate) fn core(&self) -> &Arc<Core> {
+        &self.core
     }
 
     /// Why the store does not take writes, if it does not: for the readiness check.
@@ -182,7 +190,9 @@ impl Core {
 
 impl BackendApi for Service {
     fn relay(&self, call: Call, request: wire::Request) -> BoxFuture<'_, wire::Answer> {
-        Box::pin(self.core.answer(call, request))
+        // Unconstrained: beyond 128 requests of one session in flight, the runtime's budget would turn back those that wait for
+        // a place in the store and wake them in reverse, and a session's sends would be sequenced in another order than its own.
+        Box::pin(unconstrained(self.core.answer(call, request)))
     }
 
     fn enrol(&self, request: wire::EnrolDevice) -> BoxFuture<'_, Result<wire::EnrolledDevice, Refusal>> {
