@@ -4,12 +4,12 @@
 //! loopback by default; a proxy or a tunnel brings TLS. It must never answer with a secret, and never change anything
 //! without the token.
 
+mod serve;
 mod token;
 
 use std::io;
 use std::net::SocketAddr;
 use std::sync::Arc;
-use std::time::Duration;
 
 use axum::extract::State;
 use axum::http::{StatusCode, header};
@@ -24,9 +24,6 @@ use crate::readiness::{Readiness, Verdict};
 use crate::shutdown::Shutdown;
 
 pub use token::{Token, TokenError};
-
-/// How long answers that are under way may take once the shutdown has begun.
-const GOODBYE: Duration = Duration::from_secs(5);
 
 /// The admin surface before it listens.
 pub struct Admin {
@@ -83,16 +80,9 @@ impl BoundAdmin {
         self.addr
     }
 
-    /// Serves until the shutdown.
-    pub async fn run(self, shutdown: &Shutdown) -> io::Result<()> {
-        let token = shutdown.token().clone();
-        let serving = axum::serve(self.listener, self.router)
-            .with_graceful_shutdown(token.clone().cancelled_owned())
-            .into_future();
-        tokio::select! {
-            ended = serving => ended,
-            () = async { token.cancelled().await; tokio::time::sleep(GOODBYE).await } => Ok(()),
-        }
+    /// Serves until the shutdown. Answers that are under way then have a few seconds.
+    pub async fn run(self, shutdown: &Shutdown) {
+        serve::serve(self.listener, self.router, shutdown.token()).await;
     }
 }
 

@@ -1,5 +1,7 @@
 //! The operator's door over real HTTP.
 
+use std::time::Duration;
+
 use axum::routing::post;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpStream;
@@ -27,7 +29,7 @@ async fn world() -> World {
         .unwrap();
     let addr = admin.local_addr();
     let ending = shutdown.clone();
-    shutdown.tracker().spawn(async move { admin.run(&ending).await.unwrap() });
+    shutdown.tracker().spawn(async move { admin.run(&ending).await });
     World { addr, token, readiness, shutdown, _folder: folder }
 }
 
@@ -133,6 +135,19 @@ async fn an_open_connection_does_not_hold_up_the_shutdown() {
     let world = world().await;
     let mut idle = TcpStream::connect(world.addr).await.unwrap();
     idle.write_all(b"GET /healthz HTTP/1.1\r\n").await.unwrap();
+    world.end().await;
+}
+
+#[tokio::test]
+async fn connections_that_ask_nothing_are_few_and_end() {
+    let world = world().await;
+    let mut idle = Vec::new();
+    for _ in 0..serve::CONNECTIONS_MAX {
+        idle.push(TcpStream::connect(world.addr).await.unwrap());
+    }
+    let asking = world.ask("GET", "/healthz", None);
+    let (status, _, _) = tokio::time::timeout(serve::HEAD_LIMIT * 3, asking).await.expect("an answer");
+    assert_eq!(status, 200);
     world.end().await;
 }
 
