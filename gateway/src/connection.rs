@@ -24,8 +24,8 @@ const HANDSHAKE_LIMIT: Duration = Duration::from_secs(3);
 /// Longest connection: enrolling and entering take two requests.
 const CONNECTION_LIMIT: Duration = Duration::from_secs(30);
 
-/// Longest time without a request.
-const IDLE_LIMIT: Duration = Duration::from_secs(10);
+/// Longest time without a request. Shorter than the idle timeout of the transport (10 s), so that the peer is told why.
+const IDLE_LIMIT: Duration = Duration::from_secs(8);
 
 /// Requests of one connection under way at a time; the transport lets a peer open as many streams.
 const REQUESTS_MAX: usize = 4;

@@ -209,9 +209,10 @@ impl Door {
         };
         let (gate, under_way, stop) = (Arc::clone(&self.gate), Arc::clone(&self.under_way), stop.clone());
         self.visits.spawn(async move {
-            let shaken = shake_hands(connecting).await;
+            // At closing time nobody waits for those who have not even finished their handshake.
+            let shaken = stop.run_until_cancelled(shake_hands(connecting)).await;
             drop(handshake);
-            if let Some(connection) = shaken {
+            if let Some(Some(connection)) = shaken {
                 let gauge = metrics::gauge!("buslane_gateway_connections");
                 let _visit = Visit { _counted: Counted::new(&under_way.connections, gauge) };
                 run(&gate, connection, &stop).await;

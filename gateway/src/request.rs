@@ -10,7 +10,7 @@ use buslane_shared::frame::{FrameDecoder, FrameError, frame};
 use buslane_shared::limits::{DEADLINE_MS_DEFAULT, FRAME_BYTES_MAX_BEFORE_HELLO};
 use buslane_shared::refusal::{Code, Refusal};
 use buslane_shared::wire;
-use quinn::{RecvStream, SendStream};
+use quinn::{RecvStream, SendStream, VarInt};
 use tokio::time::{Instant, timeout, timeout_at};
 
 use crate::enrol::enrol;
@@ -21,8 +21,9 @@ use crate::gate::{Gate, Peer, Unheard};
 /// backend's fsync, which takes milliseconds.
 const REQUEST_LIMIT: Duration = Duration::from_secs(5);
 
-/// Longest time in which a peer takes an answer over, or ends its side, before the stream is forgotten.
-const FAREWELL_LIMIT: Duration = Duration::from_secs(2);
+/// Longest time in which a peer takes an answer over and ends its side, before the stream is reset: a lost packet or two on
+/// a bad mobile network.
+const FAREWELL_LIMIT: Duration = Duration::from_secs(5);
 
 /// What happens to the connection after a request.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -47,17 +48,17 @@ pub async fn serve(gate: &Gate, peer: &Peer, mut send: SendStream, mut recv: Rec
         }
     };
     observe(gate, peer, op, began, &result);
-    let sent = send_answer(&mut send, result).await;
-    if sent {
-        // Closing the connection would throw away what is not yet taken over, and dropping the stream would reset it under
-        // the hands of a peer that ends its side only after it has the answer.
-        let taken_over = async {
-            let _ = send.stopped().await;
-            if after == After::Open {
-                let _ = recv.read_chunk(1, true).await;
-            }
-        };
-        let _ = timeout(FAREWELL_LIMIT, taken_over).await;
+    let farewell = async {
+        send_answer(&mut send, result).await;
+        if after == After::Open {
+            // The peer may end its side after it has the answer; dropping the stream now would reset it under its hands.
+            let _ = recv.read_chunk(1, true).await;
+        }
+    };
+    if timeout(FAREWELL_LIMIT, farewell).await.is_err() {
+        // Dropping a stream only ends it, and its bytes would be kept for a peer that does not read them. After the answer
+        // was taken over this does nothing.
+        let _ = send.reset(VarInt::from_u32(Code::SlowReader as u32));
     }
     after
 }
@@ -158,10 +159,12 @@ fn observe(gate: &Gate, peer: &Peer, op: &'static str, began: Instant, result: &
     }
 }
 
-/// Sends the answer and ends our side. False: the peer has gone.
-async fn send_answer(send: &mut SendStream, result: Decided) -> bool {
+/// Sends the answer, ends our side, and waits until the peer has taken it over: closing the connection before would throw
+/// it away. Errors mean that the peer has gone, and then there is nothing to wait for.
+async fn send_answer(send: &mut SendStream, result: Decided) {
     let result = result.unwrap_or_else(|refusal| wire::gate_answer::Result::Refusal(refusal.into()));
     let bytes = frame(&wire::GateAnswer { result: Some(result) });
-    let written = timeout(FAREWELL_LIMIT, send.write_all(&bytes)).await;
-    matches!(written, Ok(Ok(()))) && send.finish().is_ok()
+    if send.write_all(&bytes).await.is_ok() && send.finish().is_ok() {
+        let _ = send.stopped().await;
+    }
 }

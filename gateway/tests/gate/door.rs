@@ -116,10 +116,18 @@ async fn a_full_house_is_silent_and_opens_again() {
 }
 
 #[tokio::test]
+async fn a_client_that_asks_for_nothing_is_told_to_go() {
+    let stand = Stand::open().await;
+    let client = stand.connect().await;
+    assert_eq!(client.closed_with().await, Code::Idle);
+    stand.finish().await;
+}
+
+#[tokio::test]
 async fn another_protocol_is_refused_in_the_handshake() {
     let stand = Stand::open().await;
     for alpn in [ALPN_SESSION, b"h3".as_slice(), b"buslane-gate/2"] {
-        let endpoint = stand.endpoint_with(Ipv4Addr::LOCALHOST, alpn);
+        let endpoint = stand.endpoint_with(Ipv4Addr::LOCALHOST, alpn, Default::default());
         let outcome = timeout(LIMIT, endpoint.connect(stand.address, "localhost").unwrap()).await.unwrap();
         match outcome.unwrap_err() {
             // RFC 9001, 4.8: 0x100 and the TLS alert no_application_protocol (120).
@@ -130,6 +138,19 @@ async fn another_protocol_is_refused_in_the_handshake() {
         }
     }
     stand.finish().await;
+}
+
+#[tokio::test]
+async fn closing_time_does_not_wait_for_half_open_handshakes() {
+    let stand = Stand::open().await;
+    let packets = first_packets(&stand, 3).await;
+    for packet in &packets {
+        let socket = knock(&stand, Ipv4Addr::LOCALHOST, packet).await;
+        assert!(!is_asked_again(&socket).await);
+    }
+    let began = Instant::now();
+    stand.finish().await;
+    assert!(began.elapsed() < PROMPT, "{:?}", began.elapsed());
 }
 
 #[tokio::test]

@@ -1,11 +1,12 @@
 //! Bytes that are not what the protocol says: each is refused by name, and nobody else notices.
 
+use std::net::Ipv4Addr;
 use std::time::{Duration, Instant};
 
 use buslane_gateway::Config;
 use buslane_gateway::config::{Enrolment, Limits, Rate};
 use buslane_shared::frame::frame;
-use buslane_shared::limits::FRAME_BYTES_MAX_BEFORE_HELLO;
+use buslane_shared::limits::{ALPN_GATE, FRAME_BYTES_MAX_BEFORE_HELLO};
 use buslane_shared::refusal::Code;
 use buslane_shared::wire;
 use tokio::time::timeout;
@@ -104,6 +105,30 @@ async fn a_client_that_stops_in_the_middle_is_ended_and_holds_nobody_up() {
     assert!(began.elapsed() < Duration::from_secs(4), "{:?}", began.elapsed());
     assert_eq!(refusal(answer(recv).await).code(), Code::Timeout);
     assert_eq!(stuck.closed_with().await, Code::Timeout);
+    stand.finish().await;
+}
+
+#[tokio::test]
+async fn a_client_that_does_not_read_loses_its_answer_and_nothing_is_kept_for_it() {
+    let stand = Stand::open().await;
+    let alice = stand.enrol("alice").await;
+    let mut transport = quinn::TransportConfig::default();
+    transport.stream_receive_window(16u32.into());
+    let endpoint = stand.endpoint_with(Ipv4Addr::LOCALHOST, ALPN_GATE, transport);
+    let deaf = stand.connect_by(endpoint).await;
+    let mut answers = Vec::new();
+    for _ in 0..4 {
+        let (mut send, recv) = deaf.connection.open_bi().await.unwrap();
+        send.write_all(&good(&deaf, &alice)).await.unwrap();
+        send.finish().unwrap();
+        answers.push(recv);
+    }
+    assert!(stand.connect().await.enter(&alice).await.is_ok());
+    for mut recv in answers {
+        // Sixteen bytes of each answer fit; the rest is given up.
+        let given_up = timeout(LIMIT, recv.received_reset()).await.expect("it is kept for ever");
+        assert!(given_up.unwrap().is_some());
+    }
     stand.finish().await;
 }
 

@@ -193,17 +193,17 @@ impl Stand {
     }
 
     pub fn endpoint(&self, from: Ipv4Addr) -> Endpoint {
-        self.endpoint_with(from, ALPN_GATE)
+        self.endpoint_with(from, ALPN_GATE, quinn::TransportConfig::default())
     }
 
-    pub fn endpoint_with(&self, from: Ipv4Addr, alpn: &[u8]) -> Endpoint {
+    pub fn endpoint_with(&self, from: Ipv4Addr, alpn: &[u8], transport: quinn::TransportConfig) -> Endpoint {
         let mut tls =
             rustls::ClientConfig::builder().with_root_certificates(self.roots.clone()).with_no_client_auth();
         tls.alpn_protocols = vec![alpn.to_vec()];
         let mut endpoint = Endpoint::client((IpAddr::V4(from), 0).into()).unwrap();
-        endpoint.set_default_client_config(quinn::ClientConfig::new(Arc::new(
-            QuicClientConfig::try_from(tls).unwrap(),
-        )));
+        let mut config = quinn::ClientConfig::new(Arc::new(QuicClientConfig::try_from(tls).unwrap()));
+        config.transport_config(Arc::new(transport));
+        endpoint.set_default_client_config(config);
         endpoint
     }
 
@@ -212,7 +212,10 @@ impl Stand {
     }
 
     pub async fn connect_from(&self, from: Ipv4Addr) -> Client {
-        let endpoint = self.endpoint(from);
+        self.connect_by(self.endpoint(from)).await
+    }
+
+    pub async fn connect_by(&self, endpoint: Endpoint) -> Client {
         let connection = timeout(LIMIT, endpoint.connect(self.address, "localhost").unwrap());
         Client { connection: connection.await.unwrap().unwrap(), _endpoint: endpoint }
     }
