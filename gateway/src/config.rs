@@ -155,12 +155,12 @@ pub struct Limits {
     /// Enrolments tried under one name, from wherever: a person adds a device now and then.
     #[garde(dive)]
     pub enrol_name: Rate,
-    /// Failed proofs, codes and tokens of one address before it is blocked.
+    /// Failed proofs, codes and tokens of one address before it is held off.
     #[garde(dive)]
     pub failures: Rate,
-    /// Seconds for which it is blocked then.
+    /// Seconds for which it is held off then.
     #[garde(range(min = 1, max = 86_400))]
-    pub block_s: u32,
+    pub hold_s: u32,
 }
 
 impl Default for Limits {
@@ -170,7 +170,7 @@ impl Default for Limits {
             user: Rate { burst: 60, per_minute: 60 },
             enrol_name: Rate { burst: 10, per_minute: 10 },
             failures: Rate { burst: 20, per_minute: 20 },
-            block_s: 60,
+            hold_s: 60,
         }
     }
 }

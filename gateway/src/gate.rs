@@ -71,7 +71,7 @@ impl Gate {
             by_address: Buckets::new(limits.address),
             tickets_by_user: Buckets::new(limits.user),
             enrols_by_name: Buckets::new(limits.enrol_name),
-            offenders: Offenders::new(limits.failures, Duration::from_secs(limits.block_s.into())),
+            offenders: Offenders::new(limits.failures, Duration::from_secs(limits.hold_s.into())),
         }
     }
 

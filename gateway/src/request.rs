@@ -34,25 +34,41 @@ pub enum After {
     Close(Code),
 }
 
+/// What came on a stream.
+enum Heard {
+    /// A request.
+    Request(wire::GateRequest),
+    /// Somebody who comes too often; what he sent is not read.
+    TooOften(Refusal),
+    /// Bytes that make no sense: the refusal is sent, and the connection is closed.
+    Broken(Refusal),
+    /// Somebody who was told often enough that he comes too often.
+    Silenced,
+    /// Nothing more: the peer has gone or has reset the stream.
+    Gone,
+}
+
+type Decided = Result<wire::gate_answer::Result, Refusal>;
+
 /// Serves the request on one stream.
 pub async fn serve(gate: &Gate, peer: &Peer, mut send: SendStream, mut recv: RecvStream) -> After {
     let began = Instant::now();
-    let mut op = "none";
-    let (result, after) = match answer(gate, peer, &mut recv, began, &mut op).await {
-        Ok(result) => (result, After::Open),
-        Err(Unanswered::Gone) => return After::Open,
-        Err(Unanswered::Silenced) => return After::Close(Code::RateLimited),
-        Err(Unanswered::Broken(refusal)) => {
+    let (op, result, after) = match hear(gate, peer, &mut recv, began).await {
+        Heard::Request(request) => (name(&request), decide(gate, peer, &request, began).await, After::Open),
+        Heard::TooOften(refusal) => ("none", Err(refusal), After::Open),
+        Heard::Broken(refusal) => {
             let code = refusal.code;
-            (Err(refusal), After::Close(code))
+            ("none", Err(refusal), After::Close(code))
         }
+        Heard::Silenced => return After::Close(Code::RateLimited),
+        Heard::Gone => return After::Open,
     };
     observe(gate, peer, op, began, &result);
     let farewell = async {
         send_answer(&mut send, result).await;
         if after == After::Open {
             // The peer may end its side after it has the answer; dropping the stream now would reset it under its hands.
-            let _ = recv.read_chunk(1, true).await;
+            let _ = recv.read_to_end(FRAME_BYTES_MAX_BEFORE_HELLO).await;
         }
     };
     if timeout(FAREWELL_LIMIT, farewell).await.is_err() {
@@ -63,49 +79,40 @@ pub async fn serve(gate: &Gate, peer: &Peer, mut send: SendStream, mut recv: Rec
     after
 }
 
-type Decided = Result<wire::gate_answer::Result, Refusal>;
-
-/// Why a request gets no ordinary answer.
-enum Unanswered {
-    /// The peer has gone or has reset the stream.
-    Gone,
-    /// The address is held off and was told so often enough.
-    Silenced,
-    /// Its bytes make no sense: the refusal is sent, and the connection is closed.
-    Broken(Refusal),
-}
-
-async fn answer(
-    gate: &Gate,
-    peer: &Peer,
-    recv: &mut RecvStream,
-    began: Instant,
-    op: &mut &'static str,
-) -> Result<Decided, Unanswered> {
+async fn hear(gate: &Gate, peer: &Peer, recv: &mut RecvStream, began: Instant) -> Heard {
     match gate.admit(peer.key, began.into_std()) {
         Ok(()) => {}
-        Err(Unheard::Silenced) => return Err(Unanswered::Silenced),
-        Err(Unheard::Refused(refusal)) => return Ok(Err(refusal)),
+        Err(Unheard::Silenced) => return Heard::Silenced,
+        Err(Unheard::Refused(refusal)) => return Heard::TooOften(refusal),
     }
-    let request = match timeout_at(began + REQUEST_LIMIT, read(recv)).await {
-        Ok(request) => request?,
-        Err(_) => return Err(Unanswered::Broken(Refusal::of(Code::Timeout))),
-    };
+    timeout_at(began + REQUEST_LIMIT, read(recv))
+        .await
+        .unwrap_or_else(|_| Heard::Broken(Refusal::of(Code::Timeout)))
+}
+
+/// The name of a request in metrics and logs.
+fn name(request: &wire::GateRequest) -> &'static str {
+    match request.op {
+        Some(wire::gate_request::Op::Enter(_)) => "enter",
+        Some(wire::gate_request::Op::Enrol(_)) => "enrol",
+        None => "none",
+    }
+}
+
+async fn decide(gate: &Gate, peer: &Peer, request: &wire::GateRequest, began: Instant) -> Decided {
     if request.version == 0 {
-        return Ok(Err(Refusal::new(
+        return Err(Refusal::new(
             Code::BadVersion,
             "version 0 does not exist; set the version of the protocol",
-        )));
+        ));
     }
     let wanted_ms = if request.deadline_ms == 0 { DEADLINE_MS_DEFAULT } else { request.deadline_ms };
     let deadline = began + REQUEST_LIMIT.min(Duration::from_millis(wanted_ms.into()));
-    Ok(match &request.op {
+    match &request.op {
         Some(wire::gate_request::Op::Enter(request)) => {
-            *op = "enter";
             enter(gate, peer, request, clock::unix_ms()).map(wire::gate_answer::Result::Ticket)
         }
         Some(wire::gate_request::Op::Enrol(request)) => {
-            *op = "enrol";
             match timeout_at(deadline, Box::pin(enrol(gate, peer, request))).await {
                 Ok(enrolled) => enrolled.map(wire::gate_answer::Result::Enrolled),
                 // The backend may have registered the device; enrolling the same key again is harmless.
@@ -113,35 +120,32 @@ async fn answer(
             }
         }
         None => Err(Refusal::of(Code::Unsupported)),
-    })
+    }
 }
 
 /// Reads the one frame of a stream.
-async fn read(recv: &mut RecvStream) -> Result<wire::GateRequest, Unanswered> {
+async fn read(recv: &mut RecvStream) -> Heard {
     let mut decoder = FrameDecoder::new(FRAME_BYTES_MAX_BEFORE_HELLO);
     loop {
         match decoder.next_message() {
             Ok(Some(_)) if decoder.is_mid_frame() => {
-                return Err(broken(
-                    Code::Malformed,
-                    "one frame is one request; open another stream for the next",
-                ));
+                return broken(Code::Malformed, "one frame is one request; open another stream for the next");
             }
-            Ok(Some(request)) => return Ok(request),
+            Ok(Some(request)) => return Heard::Request(request),
             Ok(None) => {}
-            Err(error @ FrameError::TooLarge { .. }) => return Err(broken(Code::TooLarge, error)),
-            Err(error @ FrameError::Malformed(_)) => return Err(broken(Code::Malformed, error)),
+            Err(error @ FrameError::TooLarge { .. }) => return broken(Code::TooLarge, error),
+            Err(error @ FrameError::Malformed(_)) => return broken(Code::Malformed, error),
         }
         match recv.read_chunk(FRAME_BYTES_MAX_BEFORE_HELLO, true).await {
             Ok(Some(chunk)) => decoder.push(&chunk.bytes),
-            Ok(None) => return Err(broken(Code::Malformed, "the stream ended before its frame did")),
-            Err(_) => return Err(Unanswered::Gone),
+            Ok(None) => return broken(Code::Malformed, "the stream ended before its frame did"),
+            Err(_) => return Heard::Gone,
         }
     }
 }
 
-fn broken(code: Code, detail: impl std::fmt::Display) -> Unanswered {
-    Unanswered::Broken(Refusal::new(code, detail.to_string()))
+fn broken(code: Code, detail: impl std::fmt::Display) -> Heard {
+    Heard::Broken(Refusal::new(code, detail.to_string()))
 }
 
 /// Counts the outcome, and notices who behaves abnormally.

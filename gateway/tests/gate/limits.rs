@@ -109,7 +109,7 @@ async fn a_name_is_not_guessed_at_for_long() {
 async fn an_address_that_fails_again_and_again_is_held_off() {
     let stand = stand(|l| {
         l.failures = Rate { burst: 3, per_minute: 1 };
-        l.block_s = 90;
+        l.hold_s = 90;
     })
     .await;
     let alice = stand.enrol("alice").await;
