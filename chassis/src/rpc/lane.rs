@@ -8,6 +8,7 @@
 use std::collections::HashMap;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
+use std::time::Duration;
 
 use buslane_shared::wire;
 use parking_lot::Mutex;
@@ -29,6 +30,9 @@ const CALLS_MAX: usize = 4096;
 
 /// Frames on their way into the connection: enough to fill the packets of one write.
 const FRAMES_QUEUE: usize = 256;
+
+/// Between two tries to connect. Far shorter than a restart, far longer than a refused connection takes.
+const CONNECT_PAUSE: Duration = Duration::from_millis(100);
 
 /// How a call ended without an answer.
 #[derive(Debug, Clone)]
@@ -125,8 +129,13 @@ impl Driver {
                     let why = self.drive(first, to, answers.into_inner()).await;
                     self.fail_pending(&why);
                 }
-                Err(status) => self.fail_queued(first, &status),
+                Err(why) => {
+                    never_sent(first, &why);
+                    self.pause(&why).await;
+                }
             }
+            // Without a stream nothing is pending, so there is nothing to give up.
+            while self.cancels.try_recv().is_ok() {}
         }
     }
 
@@ -161,14 +170,18 @@ impl Driver {
         }
     }
 
-    /// Without a connection everybody in the queue is told at once: none of them gets it sooner by waiting.
-    fn fail_queued(&mut self, first: Job, why: &Status) {
-        let mut job = Some(first);
-        while let Some(Job { waiting, .. }) = job {
-            let _ = waiting.reply.send(Err(Lost::NeverSent(why.clone())));
-            job = self.jobs.try_recv().ok();
+    /// Without a connection everybody is told at once (none of them gets it sooner by waiting), and the next connection is
+    /// not tried before the pause is over: callers are many, and each would try.
+    async fn pause(&mut self, why: &Status) {
+        let until = Instant::now() + CONNECT_PAUSE;
+        while let Ok(Some(job)) = tokio::time::timeout_at(until, self.jobs.recv()).await {
+            never_sent(job, why);
         }
     }
+}
+
+fn never_sent(job: Job, why: &Status) {
+    let _ = job.waiting.reply.send(Err(Lost::NeverSent(why.clone())));
 }
 
 async fn send_requests(
