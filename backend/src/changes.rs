@@ -39,6 +39,7 @@ impl Core {
             if self.blocks(&peer, &call.user)? {
                 return Err(Refusal::of(Code::Blocked));
             }
+            self.pace.change(&call.user)?;
             self.room_for_room(&call.user)?;
             self.room_for_room(&peer)?;
             self.make_direct(id, &call.user, &peer).await?;

@@ -59,28 +59,36 @@ impl Core {
         Ok(wire::EnrolCode { code, valid_ms })
     }
 
-    /// Uses a code up. Every failure looks the same: a guess learns nothing.
+    /// Uses a code up. Every failure looks the same: a guess learns nothing. Only failures are counted, so whoever guesses
+    /// at somebody's name does not keep him from using his own code.
     pub(crate) async fn use_code(&self, user: &UserId, device: DeviceId, code: &str) -> Result<(), Refusal> {
+        let used = self.try_code(user, device, code).await?;
+        if used {
+            return Ok(());
+        }
         self.pace.guess(user)?;
-        let bad = || Refusal::of(Code::BadCode);
-        let key = table::code(&hash(&normal(code).ok_or_else(bad)?));
-        let found = self.engine.get(Table::System, &key).map_err(refuse::not_done)?.ok_or_else(bad)?;
+        Err(Refusal::of(Code::BadCode))
+    }
+
+    async fn try_code(&self, user: &UserId, device: DeviceId, code: &str) -> Result<bool, Refusal> {
+        let Some(code) = normal(code) else { return Ok(false) };
+        let key = table::code(&hash(&code));
+        let Some(found) = self.engine.get(Table::System, &key).map_err(refuse::not_done)? else {
+            return Ok(false);
+        };
         let mut stored =
             wire::StoredCode::decode(found.value).map_err(|_| refuse::damaged("a code does not decode"))?;
         if stored.user != user.as_str() || stored.expires_ms <= self.now_ms() {
-            return Err(bad());
-        }
-        if stored.used_by == device.to_wire() {
-            return Ok(());
+            return Ok(false);
         }
         if !stored.used_by.is_empty() {
-            return Err(bad());
+            return Ok(stored.used_by == device.to_wire());
         }
         stored.used_by = device.to_wire();
         let value = stored.encode_to_vec().into();
         match self.engine.compare_and_set(Table::System, key, Some(found.revision), value).await {
-            Ok(_) => Ok(()),
-            Err(StoreError::Conflict) => Err(bad()),
+            Ok(_) => Ok(true),
+            Err(StoreError::Conflict) => Ok(false),
             Err(error) => Err(refuse::write_failed(error)),
         }
     }

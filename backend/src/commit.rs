@@ -91,7 +91,7 @@ impl Core {
         let recipients = audience.iter().map(|(user, settings)| {
             let own = *user == sender;
             let settings = settings.unwrap_or_default();
-            let mentioned = mentions.contains(user);
+            let mentioned = mentions.binary_search(user).is_ok();
             let notify = !own && notify::wants(&settings, mentioned, now_ms);
             Recipient { user, except: device.filter(|_| own), notify }
         });

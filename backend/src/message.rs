@@ -32,7 +32,11 @@ pub(crate) enum Ask {
 /// What is to be written.
 #[derive(Debug)]
 pub(crate) enum What {
-    Message { mentions: Vec<UserId>, body: Bytes },
+    /// `mentions` are sorted.
+    Message {
+        mentions: Vec<UserId>,
+        body: Bytes,
+    },
     Change(Ask),
 }
 
@@ -56,7 +60,9 @@ impl Received {
             );
             return Err(Refusal::new(Code::TooLong, detail));
         }
-        let mentions = parse_users("mentions", &send.mentions)?;
+        let mut mentions = parse_users("mentions", &send.mentions)?;
+        mentions.sort_unstable();
+        mentions.dedup();
         Ok(Self {
             room: parse_room(&send.room)?,
             sender: call.user.clone(),

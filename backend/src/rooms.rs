@@ -97,6 +97,12 @@ impl Rooms {
         self.rooms.remove_if(&room.id, |_, cell| cell.get().is_some_and(|known| Arc::ptr_eq(known, room)));
     }
 
+    /// Whoever guesses at ids fills no memory: what does not exist is not kept, unless somebody is about to make it.
+    fn discard_unborn(&self, id: RoomId) {
+        let unborn = |room: &Arc<Room>| room.lock().is_unborn();
+        self.rooms.remove_if(&id, |_, cell| is_free(cell) && cell.get().is_some_and(unborn));
+    }
+
     fn discard_empty(&self, id: RoomId, mine: Cell) {
         drop(mine);
         self.rooms.remove_if(&id, |_, cell| cell.get().is_none() && Arc::strong_count(cell) == 1);
@@ -116,8 +122,12 @@ impl Core {
     /// The room, from memory or from the store.
     pub(crate) async fn room(&self, id: RoomId) -> Result<Arc<Room>, Refusal> {
         let room = self.room_or_unborn(id).await?;
-        let unborn = room.lock().is_unborn();
-        if unborn { Err(refuse::unknown_room(id)) } else { Ok(room) }
+        if !room.lock().is_unborn() {
+            return Ok(room);
+        }
+        drop(room);
+        self.rooms.discard_unborn(id);
+        Err(refuse::unknown_room(id))
     }
 
     /// The room, or the place of one that does not exist yet.

@@ -6,6 +6,8 @@ mod accounts;
 mod cursors;
 mod faults;
 mod groups;
+mod history;
+mod on_disk;
 mod sending;
 mod support;
 mod waking;
