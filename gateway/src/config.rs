@@ -73,7 +73,7 @@ pub struct Jwt {
     /// A token must be meant for one of these (`aud`).
     #[garde(length(min = 1))]
     pub audience: Vec<String>,
-    /// File with the provider's key set; it is read again every `refresh_s` seconds.
+    /// File with the provider's key set (relative to the working directory); it is read again every `refresh_s` seconds.
     #[serde(default)]
     #[garde(skip)]
     pub jwks_file: Option<PathBuf>,
