@@ -8,6 +8,7 @@ mod faults;
 mod groups;
 mod history;
 mod on_disk;
+mod pipelined;
 mod sending;
 mod support;
 mod waking;
