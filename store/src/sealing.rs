@@ -279,13 +279,14 @@ pub struct RoomKey {
 
 impl RoomKey {
     /// Seals `clear` as the record that `header` says, for the owner with the epoch `fence`. A sequence is sealed once in
-    /// an epoch; an owner whose append failed acquires its shard anew before it goes on.
+    /// an epoch; an owner whose append failed acquires its shard anew before it goes on, and is told so
+    /// ([`StoreError::Fenced`]) if it does not.
     pub fn seal(&self, fence: Epoch, header: &RecordHeader, clear: &[u8]) -> Result<Bytes, StoreError> {
-        if header.room != self.room || clear.len() > CONTENT_BYTES_MAX {
-            return Err(damaged(format!(
-                "a record of room {} cannot be sealed as of {}",
-                header.room, self.room
-            )));
+        if header.room != self.room {
+            return Err(StoreError::Unfit("a record is sealed with the key of its own room"));
+        }
+        if clear.len() > CONTENT_BYTES_MAX {
+            return Err(StoreError::Unfit("the content of a record has at most 64 KiB"));
         }
         self.take_nonce(fence, header.seq)?;
         let epochs = self.epochs.read();
@@ -306,10 +307,8 @@ impl RoomKey {
     fn take_nonce(&self, fence: Epoch, seq: u64) -> Result<(), StoreError> {
         let mut last = self.last.lock();
         if (fence, seq) <= *last {
-            return Err(damaged(format!(
-                "sequence {seq} of room {} was sealed before in this epoch; acquire the shard anew",
-                self.room
-            )));
+            tracing::warn!(room = %self.room, seq, "a sequence was to be sealed twice in one epoch; its owner starts anew");
+            return Err(StoreError::Fenced);
         }
         *last = (fence, seq);
         Ok(())
