@@ -1,0 +1,240 @@
+//! The way out: one UDP socket for each address family, and what TLS and QUIC are told.
+//!
+//! Certificates are always checked against the given authority; there is no switch to turn that off. 0-RTT and session
+//! resumption are off: they save nothing measurable here and 0-RTT data can be replayed.
+
+use std::net::{Ipv4Addr, Ipv6Addr, SocketAddr};
+use std::sync::Arc;
+use std::time::Duration;
+
+use buslane_shared::limits::{ALPN_GATE, ALPN_SESSION};
+use parking_lot::Mutex;
+use quinn::crypto::rustls::QuicClientConfig;
+use rustls::client::Resumption;
+use rustls_pki_types::CertificateDer;
+use rustls_pki_types::pem::PemObject;
+
+use crate::error::Error;
+use crate::options::CaSource;
+
+/// A handshake that takes longer than this is on a path that carries nothing.
+const HANDSHAKE_LIMIT: Duration = Duration::from_secs(5);
+
+/// What a round trip is assumed to take before one was measured: a first packet that a starting server missed goes again
+/// after three times this.
+const INITIAL_RTT: Duration = Duration::from_millis(150);
+
+/// Kernel buffers of a socket: a burst of answers to a full pipeline fits.
+const SOCKET_BUFFER_BYTES: usize = 1024 * 1024;
+
+/// Unread bytes of one stream: several batches, and little enough for a phone.
+const STREAM_WINDOW_BYTES: u32 = 1024 * 1024;
+
+/// Above every server's own limit, so that the server's decides.
+const IDLE_LIMIT: Duration = Duration::from_secs(180);
+
+/// Which of the two protocols a connection is for.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Protocol {
+    /// `buslane-gate/1`
+    Gate,
+    /// `buslane/1`
+    Session,
+}
+
+/// Opens connections. Cheap to clone; all clones share the sockets, so many clients of one process may share it.
+#[derive(Debug, Clone)]
+pub struct Transport {
+    shared: Arc<Shared>,
+}
+
+#[derive(Debug)]
+struct Shared {
+    gate: quinn::ClientConfig,
+    session: quinn::ClientConfig,
+    v4: Mutex<Option<quinn::Endpoint>>,
+    v6: Mutex<Option<quinn::Endpoint>>,
+}
+
+impl Transport {
+    /// A transport that trusts `ca`. Binds nothing yet.
+    pub fn new(ca: &CaSource) -> Result<Self, Error> {
+        let roots = roots(ca)?;
+        Ok(Self {
+            shared: Arc::new(Shared {
+                gate: config(roots.clone(), ALPN_GATE)?,
+                session: config(roots, ALPN_SESSION)?,
+                v4: Mutex::new(None),
+                v6: Mutex::new(None),
+            }),
+        })
+    }
+
+    /// Connects to `address` (`host:port`), whose certificate must be for `server_name`. All addresses of a name are tried.
+    pub async fn connect(
+        &self,
+        protocol: Protocol,
+        address: &str,
+        server_name: &str,
+    ) -> Result<quinn::Connection, Error> {
+        let resolved = tokio::net::lookup_host(address)
+            .await
+            .map_err(|e| Error::unreachable(format_args!("{address}: {e}")))?;
+        let mut last = Error::unreachable(format_args!("{address} has no address"));
+        for addr in resolved {
+            match self.connect_one(protocol, addr, server_name).await {
+                Ok(connection) => return Ok(connection),
+                Err(error) => last = error,
+            }
+        }
+        Err(last)
+    }
+
+    async fn connect_one(
+        &self,
+        protocol: Protocol,
+        addr: SocketAddr,
+        server_name: &str,
+    ) -> Result<quinn::Connection, Error> {
+        let config = match protocol {
+            Protocol::Gate => self.shared.gate.clone(),
+            Protocol::Session => self.shared.session.clone(),
+        };
+        let connecting = self
+            .endpoint(addr)?
+            .connect_with(config, addr, server_name)
+            .map_err(|e| Error::unreachable(format_args!("{addr}: {e}")))?;
+        match tokio::time::timeout(HANDSHAKE_LIMIT, connecting).await {
+            Ok(Ok(connection)) => Ok(connection),
+            Ok(Err(error)) => Err(match Error::from(error) {
+                Error::Unreachable { detail } => Error::unreachable(format_args!("{addr}: {detail}")),
+                other => other,
+            }),
+            Err(_) => Err(Error::unreachable(format_args!("{addr}: no answer to the handshake"))),
+        }
+    }
+
+    /// Moves all connections to new sockets: to be called when the device changed its network.
+    pub fn rebind(&self) {
+        for (slot, any) in [(&self.shared.v4, ANY_V4), (&self.shared.v6, ANY_V6)] {
+            let endpoint = slot.lock().clone();
+            if let Some(endpoint) = endpoint
+                && let Err(error) = bind(any).and_then(|socket| endpoint.rebind(socket))
+            {
+                tracing::warn!(%error, "no new socket; the old one stays");
+            }
+        }
+    }
+
+    /// Waits until every connection is closed on the wire, at most `limit`.
+    pub async fn settle(&self, limit: Duration) {
+        for slot in [&self.shared.v4, &self.shared.v6] {
+            let endpoint = slot.lock().clone();
+            if let Some(endpoint) = endpoint {
+                let _ = tokio::time::timeout(limit, endpoint.wait_idle()).await;
+            }
+        }
+    }
+
+    fn endpoint(&self, to: SocketAddr) -> Result<quinn::Endpoint, Error> {
+        let (slot, any) = if to.is_ipv4() { (&self.shared.v4, ANY_V4) } else { (&self.shared.v6, ANY_V6) };
+        let mut slot = slot.lock();
+        if let Some(endpoint) = &*slot {
+            return Ok(endpoint.clone());
+        }
+        let open = || {
+            let runtime = Arc::new(quinn::TokioRuntime);
+            quinn::Endpoint::new(quinn::EndpointConfig::default(), None, bind(any)?, runtime)
+        };
+        let endpoint = open().map_err(|e| Error::unreachable(format_args!("no UDP socket: {e}")))?;
+        *slot = Some(endpoint.clone());
+        Ok(endpoint)
+    }
+}
+
+const ANY_V4: SocketAddr = SocketAddr::new(std::net::IpAddr::V4(Ipv4Addr::UNSPECIFIED), 0);
+const ANY_V6: SocketAddr = SocketAddr::new(std::net::IpAddr::V6(Ipv6Addr::UNSPECIFIED), 0);
+
+fn bind(any: SocketAddr) -> std::io::Result<std::net::UdpSocket> {
+    let socket = std::net::UdpSocket::bind(any)?;
+    let sized = socket2::SockRef::from(&socket);
+    // Best effort: the system may allow less.
+    let _ = sized.set_recv_buffer_size(SOCKET_BUFFER_BYTES);
+    let _ = sized.set_send_buffer_size(SOCKET_BUFFER_BYTES);
+    Ok(socket)
+}
+
+fn roots(ca: &CaSource) -> Result<Arc<rustls::RootCertStore>, Error> {
+    let authority = |detail: String| Error::Authority { detail };
+    let (pem, origin) = match ca {
+        CaSource::Pem(pem) => (pem.clone(), "the given PEM text".to_owned()),
+        CaSource::File(path) => {
+            let origin = path.display().to_string();
+            let pem = std::fs::read(path).map_err(|e| {
+                authority(format!("the authority's certificate {origin} cannot be read ({e}); start the server first, or name the right file"))
+            })?;
+            (pem, origin)
+        }
+    };
+    let mut roots = rustls::RootCertStore::empty();
+    for certificate in CertificateDer::pem_slice_iter(&pem) {
+        let certificate = certificate.map_err(|e| authority(format!("{origin} is not valid PEM: {e}")))?;
+        roots.add(certificate).map_err(|e| authority(format!("{origin} holds an unusable certificate: {e}")))?;
+    }
+    if roots.is_empty() {
+        return Err(authority(format!("{origin} holds no certificate; it must be PEM")));
+    }
+    Ok(Arc::new(roots))
+}
+
+fn config(roots: Arc<rustls::RootCertStore>, alpn: &[u8]) -> Result<quinn::ClientConfig, Error> {
+    let authority = |e: &dyn std::fmt::Display| Error::Authority { detail: e.to_string() };
+    let provider = Arc::new(rustls::crypto::aws_lc_rs::default_provider());
+    let mut tls = rustls::ClientConfig::builder_with_provider(provider)
+        .with_protocol_versions(&[&rustls::version::TLS13])
+        .map_err(|e| authority(&e))?
+        .with_root_certificates(roots)
+        .with_no_client_auth();
+    tls.alpn_protocols = vec![alpn.to_vec()];
+    tls.resumption = Resumption::disabled();
+    let mut config = quinn::ClientConfig::new(Arc::new(QuicClientConfig::try_from(tls).map_err(|e| authority(&e))?));
+    config.transport_config(Arc::new(tuning()));
+    Ok(config)
+}
+
+fn tuning() -> quinn::TransportConfig {
+    let mut tuning = quinn::TransportConfig::default();
+    tuning
+        .max_concurrent_bidi_streams(0u8.into())
+        .max_concurrent_uni_streams(0u8.into())
+        .datagram_receive_buffer_size(None)
+        .stream_receive_window(STREAM_WINDOW_BYTES.into())
+        .receive_window((4 * STREAM_WINDOW_BYTES).into())
+        .initial_rtt(INITIAL_RTT)
+        .max_idle_timeout(quinn::IdleTimeout::try_from(IDLE_LIMIT).ok());
+    tuning
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_missing_or_wrong_authority_says_what_to_do() {
+        let missing = Transport::new(&CaSource::File("/nowhere/ca.pem".into())).unwrap_err();
+        assert!(missing.to_string().contains("/nowhere/ca.pem"), "{missing}");
+        assert!(missing.to_string().contains("start the server first"), "{missing}");
+        for pem in [&b""[..], b"hello", b"-----BEGIN CERTIFICATE-----\nAAAA\n-----END CERTIFICATE-----\n"] {
+            let error = Transport::new(&CaSource::Pem(pem.to_vec())).unwrap_err();
+            assert_eq!(error.name(), "authority");
+        }
+    }
+
+    #[tokio::test]
+    async fn a_name_that_does_not_resolve_is_unreachable() {
+        let root = rcgen::generate_simple_self_signed([String::from("root")]).unwrap().cert.pem();
+        let transport = Transport::new(&CaSource::Pem(root.into_bytes())).unwrap();
+        let error = transport.connect(Protocol::Gate, "no port here", "x").await.unwrap_err();
+        assert_eq!(error.name(), "unreachable");
+    }
+}
