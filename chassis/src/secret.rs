@@ -21,7 +21,7 @@ pub fn write(path: &Path, bytes: &[u8]) -> io::Result<()> {
     sync_folder(&folder)
 }
 
-/// As [`write`], but fails with [`io::ErrorKind::AlreadyExists`] where there is a file already, also if another process
+/// As [`write()`], but fails with [`io::ErrorKind::AlreadyExists`] where there is a file already, also if another process
 /// makes it at the same moment.
 pub fn create(path: &Path, bytes: &[u8]) -> io::Result<()> {
     let (folder, temporary) = neighbours(path)?;
