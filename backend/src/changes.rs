@@ -157,7 +157,7 @@ impl Core {
             client_id,
             what: What::Change(ask.clone()),
         };
-        let task = self.tracker.spawn(self.clone().change_to_the_end(room.clone(), received, ask));
+        let task = self.tasks.spawn(self.clone().change_to_the_end(room.clone(), received, ask));
         task.await.unwrap_or_else(|_| Err(Refusal::of(Code::Internal).maybe_applied()))
     }
 
@@ -187,8 +187,8 @@ impl Core {
         }
         // The change is durable. What follows only spares work later: the log says it all.
         let tidied = async {
-            self.store_state(&room).await?;
-            let Some(user) = removed else { return Ok(()) };
+            let stored = self.store_state(&room).await?;
+            let Some(user) = removed.filter(|_| stored) else { return Ok(()) };
             let key = table::user_room(&user, room.id);
             let delete = Mutation::Delete { table: Table::UserRooms, key };
             self.engine.write(vec![delete]).await.map_err(refuse::write_failed)

@@ -10,7 +10,6 @@ use buslane_store::sealing::Sealer;
 use std::hash::{BuildHasher, RandomState};
 use tokio::sync::{Mutex, MutexGuard, mpsc};
 use tokio_util::sync::CancellationToken;
-use tokio_util::task::TaskTracker;
 
 use crate::config::Config;
 use crate::cursors::Move;
@@ -20,6 +19,7 @@ use crate::pace::Pace;
 use crate::registry::Registry;
 use crate::revocations::Revocations;
 use crate::rooms::Rooms;
+use crate::tasks::Tasks;
 
 /// Locks for changes of one user's things; users share them by hash. Many enough that two users rarely meet.
 const USER_LOCKS: usize = 256;
@@ -38,7 +38,7 @@ pub(crate) struct Core {
     pub(crate) user_locks: UserLocks,
     /// To the one task that writes cursors.
     pub(crate) moves: mpsc::Sender<Move>,
-    pub(crate) tracker: TaskTracker,
+    pub(crate) tasks: Tasks,
     pub(crate) stop: CancellationToken,
 }
 

@@ -21,8 +21,8 @@ use prost::Message as _;
 use tokio::sync::{mpsc, oneshot};
 use tokio::time::Instant;
 
-use crate::commit::event;
 use crate::core::Core;
+use crate::fanout::event;
 use crate::message::parse_room;
 use crate::refuse;
 use crate::registry::Recipient;

@@ -9,7 +9,8 @@
 //! | its form is checked | `message.rs`: the stages Received → Authorised → Sequenced → Sealed |
 //! | its room is found or loaded | `rooms.rs` |
 //! | membership, place, seal and queue, under one lock | `room.rs`, with the decisions of `buslane_shared` |
-//! | the commit makes the receipt, then the fan-out | `commit.rs` |
+//! | the commit makes the receipt | `commit.rs`, `pump.rs` |
+//! | then it goes out | `fanout.rs` |
 //! | who is connected where | `registry.rs`, fed by `link.rs` |
 //!
 //! What must always hold: a receipt follows the commit that covers it, and nothing else makes one; deliveries of a room go
@@ -24,11 +25,14 @@ mod config;
 mod core;
 mod cursors;
 mod epochs;
+mod fanout;
 mod feed;
+mod folding;
 mod link;
 mod listing;
 mod message;
 mod pace;
+mod pump;
 mod reading;
 mod refuse;
 mod registry;
@@ -40,6 +44,7 @@ mod schedule;
 pub mod service;
 mod settings;
 mod table;
+mod tasks;
 mod token_keys;
 
 pub use config::{Config, Limits};

@@ -18,7 +18,7 @@ pub(crate) fn attach(
     up: mpsc::Receiver<wire::FromManager>,
 ) -> mpsc::Receiver<wire::ToManager> {
     let (down, rx) = registry::queue();
-    core.tracker.spawn(run(core.clone(), up, down));
+    core.tasks.spawn(run(core.clone(), up, down));
     rx
 }
 

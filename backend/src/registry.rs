@@ -19,7 +19,8 @@ use metrics::{counter, gauge};
 use parking_lot::{Mutex, RwLock};
 use tokio::sync::mpsc;
 use tokio_util::sync::CancellationToken;
-use tokio_util::task::TaskTracker;
+
+use crate::tasks::Tasks;
 
 /// Session managers linked at a time: the largest system has a hundred; a loop that reconnects without end is stopped here.
 pub(crate) const LINKS_MAX: usize = 1024;
@@ -35,14 +36,14 @@ pub(crate) struct Link {
 }
 
 impl Link {
-    fn send(self: &Arc<Self>, kind: Kind, tracker: &TaskTracker) -> bool {
+    fn send(self: &Arc<Self>, kind: Kind, tasks: &Tasks) -> bool {
         let frame = wire::ToManager { kind: Some(kind) };
         if !self.behind.load(Ordering::Acquire) && self.down.try_send(frame).is_ok() {
             return true;
         }
         counter!("buslane_backend_deliveries_dropped_total").increment(1);
         if !self.behind.swap(true, Ordering::AcqRel) {
-            tracker.spawn(self.clone().catch_up());
+            tasks.spawn(self.clone().catch_up());
         }
         false
     }
@@ -81,12 +82,12 @@ pub(crate) struct Registry {
     users: DashMap<UserId, Vec<Live>>,
     links: RwLock<Vec<Arc<Link>>>,
     next_link: AtomicU64,
-    tracker: TaskTracker,
+    tasks: Tasks,
 }
 
 impl Registry {
-    pub(crate) fn new(tracker: TaskTracker) -> Self {
-        Self { users: DashMap::new(), links: RwLock::default(), next_link: AtomicU64::new(1), tracker }
+    pub(crate) fn new(tasks: Tasks) -> Self {
+        Self { users: DashMap::new(), links: RwLock::default(), next_link: AtomicU64::new(1), tasks }
     }
 
     /// Attaches a session manager. An older link of the same node ends: that node has forgotten it. `None`: too many links.
@@ -178,7 +179,7 @@ impl Registry {
         };
         let frame = wire::ToManager { kind: Some(Kind::Replaced(reference)) };
         let link = older.link;
-        self.tracker.spawn(async move {
+        self.tasks.spawn(async move {
             tokio::select! {
                 _ = link.down.send(frame) => {}
                 () = link.over.cancelled() => {}
@@ -211,7 +212,7 @@ impl Registry {
         let event = event();
         for (link, targets) in by_link {
             let count = targets.len() as u64;
-            if link.send(Kind::Deliver(wire::Deliver { event: event.clone(), targets }), &self.tracker) {
+            if link.send(Kind::Deliver(wire::Deliver { event: event.clone(), targets }), &self.tasks) {
                 counter!("buslane_backend_deliveries_total").increment(count);
             }
         }

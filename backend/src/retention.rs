@@ -59,8 +59,7 @@ impl Core {
                 let mut inner = room.lock();
                 inner.first = inner.first.max(before);
             }
-            self.store_state(&room).await?;
-            if room.broken().is_some() {
+            if !self.store_state(&room).await? {
                 return Ok(removed); // it is being loaded anew; the next pass comes
             }
             let gone = self.engine.trim(id, before).await.map_err(refuse::write_failed)?;

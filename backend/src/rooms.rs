@@ -7,9 +7,9 @@ use std::sync::Arc;
 
 use buslane_shared::UnixMs;
 use buslane_shared::id::{RoomId, UserId};
-use buslane_shared::membership::{Event, RoomState};
+use buslane_shared::membership::RoomState;
 use buslane_shared::refusal::{Code, Refusal};
-use buslane_shared::wire::{self, RoomKind, message::Content};
+use buslane_shared::wire::{self, RoomKind};
 use buslane_store::Table;
 use buslane_store::sealing::RoomKey;
 use dashmap::DashMap;
@@ -19,7 +19,6 @@ use prost::Message as _;
 use tokio::sync::OnceCell;
 
 use crate::core::Core;
-use crate::message;
 use crate::pace::RoomPace;
 use crate::refuse;
 use crate::room::Room;
@@ -31,11 +30,8 @@ const IDLE_MS: u64 = 5 * 60 * 1000;
 /// Of a full cache, this part is let go at once, so that looking through it is paid once for many rooms.
 const MAKE_ROOM: usize = 8;
 
-/// Records of a fold read at a time.
-const FOLD_PAGE: usize = 512;
-
-/// Bytes of a fold read at a time.
-const FOLD_PAGE_BYTES: usize = 1024 * 1024;
+/// Settings read from the store at a time.
+const SETTINGS_PAGE: usize = 512;
 
 /// When to come back when every room in memory is in use.
 const FULL_RETRY_MS: u32 = 1_000;
@@ -169,48 +165,12 @@ impl Core {
         Ok(Arc::new(room))
     }
 
-    /// The stored state of a room.
-    pub(crate) fn stored_room(&self, id: RoomId) -> Result<Option<wire::StoredRoom>, Refusal> {
-        let stored = self.engine.get(Table::Rooms, id.as_bytes()).map_err(refuse::not_done)?;
-        stored
-            .map(|v| wire::StoredRoom::decode(v.value).map_err(|e| refuse::damaged_value("the state", id, e)))
-            .transpose()
-    }
-
-    async fn fold(&self, id: RoomId, state: &mut RoomState, folded: u64, head: u64) -> Result<(), Refusal> {
-        let mut after = folded;
-        while after < head {
-            let records =
-                self.engine.read(id, after, FOLD_PAGE, FOLD_PAGE_BYTES).await.map_err(refuse::not_done)?;
-            let missing =
-                |seq: u64| Err(refuse::damaged_value("the log", id, format!("sequence {seq} is missing")));
-            if records.is_empty() {
-                return missing(after + 1);
-            }
-            let key = self.sealer.room_key(id).await.map_err(refuse::not_done)?;
-            for record in &records {
-                if record.seq != after + 1 {
-                    return missing(after + 1);
-                }
-                after = record.seq;
-                let message = message::read(key.open(id, record).map_err(refuse::not_done)?);
-                let message = message.map_err(refuse::not_done)?;
-                if let Some(Content::Membership(change)) = &message.content {
-                    let event =
-                        Event::from_wire(change).map_err(|e| refuse::damaged_value("an event", id, e))?;
-                    state.apply(message.seq, &event);
-                }
-            }
-        }
-        Ok(())
-    }
-
     /// Notification settings of the members and, in a direct room, who blocks whom.
     fn load_settings(&self, room: &Room) -> Result<(), Refusal> {
         let prefix = table::notify_prefix(room.id);
         let mut after = None;
         loop {
-            let page = self.engine.scan(Table::Settings, &prefix, after.as_deref(), FOLD_PAGE);
+            let page = self.engine.scan(Table::Settings, &prefix, after.as_deref(), SETTINGS_PAGE);
             let page = page.map_err(refuse::not_done)?;
             let mut inner = room.lock();
             for (key, value) in &page {
@@ -228,7 +188,7 @@ impl Core {
                 inner.set_notify(user, settings);
             }
             after = match page.last() {
-                Some((key, _)) if page.len() == FOLD_PAGE => Some(key.clone()),
+                Some((key, _)) if page.len() == SETTINGS_PAGE => Some(key.clone()),
                 _ => break,
             };
         }

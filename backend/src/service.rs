@@ -31,6 +31,7 @@ use crate::registry::Registry;
 use crate::retention;
 use crate::revocations::Revocations;
 use crate::rooms::Rooms;
+use crate::tasks::Tasks;
 use crate::token_keys;
 
 /// How often idle things are let go and expired things forgotten.
@@ -66,14 +67,15 @@ impl Service {
         sealer.check().await?;
         let epochs = Epochs::take_over(&*engine, &config.node).await?;
         let (moves, moves_rx) = mpsc::channel(cursors::MOVES_QUEUED_MAX);
+        let tasks = Tasks::here(shutdown.tracker().clone());
         let core = Arc::new(Core {
             rooms: Rooms::new(config.rooms_active_max),
-            registry: Registry::new(shutdown.tracker().clone()),
+            registry: Registry::new(tasks.clone()),
             feed: Feed::default(),
             revocations: Revocations::default(),
             pace: Pace::new(&config.limits),
             user_locks: UserLocks::new(),
-            tracker: shutdown.tracker().clone(),
+            tasks,
             stop: shutdown.token().clone(),
             config,
             engine,
@@ -84,10 +86,10 @@ impl Service {
         core.load_revocations()?;
         core.feed.set_nodes(Vec::new());
         let next_keys_ms = core.refresh_token_keys().await?;
-        core.tracker.spawn(token_keys::run(core.clone(), next_keys_ms));
-        core.tracker.spawn(cursors::run(core.clone(), moves_rx));
-        core.tracker.spawn(retention::run(core.clone()));
-        core.tracker.spawn(tidy(core.clone()));
+        core.tasks.spawn(token_keys::run(core.clone(), next_keys_ms));
+        core.tasks.spawn(cursors::run(core.clone(), moves_rx));
+        core.tasks.spawn(retention::run(core.clone()));
+        core.tasks.spawn(tidy(core.clone()));
         tracing::info!(node = core.config.node, "backend started");
         Ok(Arc::new(Self { core }))
     }

@@ -19,7 +19,7 @@ fn node(name: &str) -> wire::Node {
 }
 
 fn registry() -> Registry {
-    Registry::new(TaskTracker::new())
+    Registry::new(Tasks::here(tokio_util::task::TaskTracker::new()))
 }
 
 fn attach(registry: &Registry, name: &str, queue: usize) -> (Arc<Link>, mpsc::Receiver<wire::ToManager>) {
