@@ -46,20 +46,30 @@ enum Flaw {
 
 /// Looks at every journal in `data`, and cuts off a torn end.
 pub(crate) fn check(data: &Path) -> Result<(), OpenError> {
-    let journals = journals(data)?;
-    let newest = journals.len().saturating_sub(1);
     let mut last = None;
-    for (i, (_, path)) in journals.iter().enumerate() {
-        let damaged = |reason: String| OpenError::Damaged { path: path.clone(), reason };
-        match verdict(path, &mut last).map_err(unreadable(path))? {
-            Verdict::Whole => {}
-            Verdict::Torn { at, bytes } if i == newest => {
-                tracing::warn!(bytes, "cutting off a write that was not finished when the store last ended");
-                cut(path, at).map_err(unreadable(path))?;
-            }
-            Verdict::Torn { at, .. } => return Err(damaged(format!("it ends early, at byte {at}"))),
-            Verdict::Damaged { at } => return Err(damaged(format!("a batch does not check, at byte {at}"))),
+    let mut torn: Option<(PathBuf, u64, u64)> = None;
+    for (_, path) in journals(data)? {
+        let before = last;
+        let verdict = verdict(&path, &mut last).map_err(unreadable(&path))?;
+        // A write that failed for good may have been followed by a new journal, into which nothing was written.
+        if let Some((torn, at, _)) = torn.as_ref().filter(|_| verdict != Verdict::Whole || last != before) {
+            let reason = format!("it ends early, at byte {at}, and another follows it");
+            return Err(OpenError::Damaged { path: torn.clone(), reason });
         }
+        match verdict {
+            Verdict::Whole => {}
+            Verdict::Torn { at, bytes } => torn = Some((path, at, bytes)),
+            Verdict::Damaged { at } => {
+                return Err(OpenError::Damaged {
+                    path,
+                    reason: format!("a batch does not check, at byte {at}"),
+                });
+            }
+        }
+    }
+    if let Some((path, at, bytes)) = torn {
+        tracing::warn!(bytes, "cutting off a write that was not finished when the store last ended");
+        cut(&path, at).map_err(unreadable(&path))?;
     }
     Ok(())
 }

@@ -118,7 +118,15 @@ fn an_end_that_is_torn_in_an_older_journal_is_damage() {
     fs::write(&newer, &torn).unwrap();
     check(journal.folder.path()).unwrap();
     assert_eq!(fs::read(&newer).unwrap(), next, "the torn end is cut off");
+
+    // A new journal into which nothing was written does not make it worse.
     fs::write(&older, &torn).unwrap();
+    fs::write(&newer, zeros(10_000)).unwrap();
+    check(journal.folder.path()).unwrap();
+    assert_eq!(fs::read(&older).unwrap(), next);
+
+    fs::write(&older, &torn).unwrap();
+    fs::write(&newer, encoded(4, &[b"four"])).unwrap();
     assert!(matches!(check(journal.folder.path()), Err(OpenError::Damaged { path, .. }) if path == older));
     assert_eq!(fs::read(&older).unwrap(), torn, "nothing is changed");
 }
