@@ -142,6 +142,25 @@ async fn a_journal_that_is_cut_anywhere_keeps_what_comes_before() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_power_cut_that_leaves_a_hole_in_the_last_write_keeps_what_comes_before() {
+    let folder = tempdir().unwrap();
+    let engine = FjallEngine::open(folder.path(), options()).unwrap();
+    append(&engine, 1..=5).await;
+    let long = Mutation::Put { table: Table::Users, key: "long".into(), value: vec![7; 60_000].into() };
+    engine.write(vec![long]).await.unwrap();
+    let image = crashed_copy(folder.path());
+    let journal = image.path().join("fjall").join("0.jnl");
+    let mut bytes = std::fs::read(&journal).unwrap();
+    // A page in the middle of the last write never reached the disk, its end did.
+    let page = (bytes.len() - 30_000) / 4096 * 4096;
+    bytes[page..page + 4096].fill(0);
+    std::fs::write(&journal, bytes).unwrap();
+    let engine = FjallEngine::open(image.path(), options()).unwrap();
+    assert_eq!(stored(&engine).await, (1..=5).collect::<Vec<_>>());
+    assert_eq!(engine.get(Table::Users, b"long"), Ok(None));
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn one_flipped_bit_in_any_file_is_reported_or_harmless() {
     const PLACES_EACH: usize = 4;
     let folder = tempdir().unwrap();
