@@ -70,10 +70,14 @@ impl Core {
         request: wire::CreateRoom,
     ) -> Result<wire::RoomInfo, Refusal> {
         let client_id = parse_client_id(&request.client_id)?;
-        let title_chars = request.title.chars().count();
-        if title_chars == 0 || title_chars > TITLE_CHARS_MAX || request.title.chars().any(char::is_control) {
-            let rule = format!("1 to {TITLE_CHARS_MAX} characters, none of them a control character");
-            return Err(Refusal::field("title", rule));
+        if request.title.chars().count() > TITLE_CHARS_MAX {
+            return Err(Refusal::new(
+                Code::TooLong,
+                format!("a title has at most {TITLE_CHARS_MAX} characters"),
+            ));
+        }
+        if request.title.is_empty() || request.title.chars().any(char::is_control) {
+            return Err(Refusal::field("title", "at least 1 character, none of them a control character"));
         }
         let members = self.may_be_added(call, parse_users("members", &request.members)?)?;
         self.room_for_room(&call.user)?;

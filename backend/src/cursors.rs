@@ -107,24 +107,25 @@ impl Core {
         if mark.cursors.len() > CURSORS_PER_MARK_MAX {
             return Err(Refusal::field("cursors", format!("at most {CURSORS_PER_MARK_MAX} at a time")));
         }
-        let mut waits = Vec::with_capacity(mark.cursors.len());
+        // All of them are looked at before the first one moves.
+        let mut marks = Vec::with_capacity(mark.cursors.len());
         for cursor in mark.cursors {
             let room = self.room(parse_room(&cursor.room)?).await?;
-            let head = {
-                let inner = room.lock();
-                inner.state.may_read(&call.user)?;
-                inner.sequencer.durable()
-            };
+            let inner = room.lock();
+            inner.state.may_read(&call.user)?;
+            let head = inner.sequencer.durable();
+            if cursor.delivered.max(cursor.read) > head {
+                let detail = format!("room {} ends at {head}; a cursor cannot be beyond that", room.id);
+                return Err(Refusal::field("cursors", detail));
+            }
+            marks.push((room.id, cursor));
+        }
+        let stopped = || Refusal::new(Code::Draining, "the backend is being stopped; try again");
+        let mut waits = Vec::with_capacity(marks.len());
+        for (room, cursor) in marks {
             let (done, wait) = oneshot::channel();
-            let mark = Mark {
-                room: room.id,
-                user: call.user.clone(),
-                device: call.device,
-                delivered: cursor.delivered.min(head),
-                read: cursor.read.min(head),
-                done,
-            };
-            let stopped = || Refusal::new(Code::Draining, "the backend is being stopped; try again");
+            let (delivered, read) = (cursor.delivered, cursor.read);
+            let mark = Mark { room, user: call.user.clone(), device: call.device, delivered, read, done };
             self.moves.send(Move::Mark(mark)).await.map_err(|_| stopped())?;
             waits.push(async move { wait.await.unwrap_or_else(|_| Err(stopped())) });
         }

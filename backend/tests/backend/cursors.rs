@@ -34,8 +34,10 @@ async fn a_cursor_never_moves_back_and_outlives_a_restart() {
         (b.delivered, b.read, t.delivered, t.read)
     };
     assert_eq!(seen(&bob, &tablet).await, (4, 3, 1, 3), "delivery is of a device, reading of the user");
-    bob.done(mark(room, 99, 99)).await;
-    assert_eq!(bob.describe(room).await.read, 5, "not beyond the head");
+    for beyond in [mark(room, 6, 0), mark(room, 0, 6)] {
+        assert_eq!(bob.code_of(beyond).await, Code::BadField);
+    }
+    bob.done(mark(room, 5, 5)).await;
     let world = world.restart_on(engine.reopen().unwrap()).await;
     assert_eq!(seen(&bob.at(&world), &tablet.at(&world)).await, (5, 5, 1, 5));
     world.stop().await;
@@ -51,6 +53,11 @@ async fn what_is_not_a_mark_is_refused() {
     let many = Op::Mark(wire::Mark { cursors: vec![cursor; CURSORS_PER_MARK_MAX + 1] });
     assert_eq!(ann.code_of(many).await, Code::BadField);
     ann.done(Op::Mark(wire::Mark::default())).await;
+    ann.send(room, "x").await.unwrap();
+    let good = wire::Cursor { room: room.to_wire(), delivered: 1, read: 1 };
+    let bad = wire::Cursor { room: room.to_wire(), delivered: 2, read: 0 };
+    assert_eq!(bob.code_of(Op::Mark(wire::Mark { cursors: vec![good, bad] })).await, Code::BadField);
+    assert_eq!(bob.describe(room).await.delivered, 0, "all or none");
     world.stop().await;
 }
 

@@ -85,7 +85,7 @@ async fn who_may_not_is_told_why() {
     assert_eq!(ann.code_of(nobody).await, Code::UnknownUser);
     assert_eq!(ann.code_of(create(fresh_id(), "", &[])).await, Code::BadField);
     assert_eq!(ann.code_of(create(fresh_id(), "a\nb", &[])).await, Code::BadField);
-    assert_eq!(ann.code_of(create(fresh_id(), &"x".repeat(TITLE_CHARS_MAX + 1), &[])).await, Code::BadField);
+    assert_eq!(ann.code_of(create(fresh_id(), &"x".repeat(TITLE_CHARS_MAX + 1), &[])).await, Code::TooLong);
     assert_eq!(ann.code_of(create(fresh_id(), "t", &["nobody"])).await, Code::UnknownUser);
     assert_eq!(ann.all(room).await.len(), 1);
     world.stop().await;

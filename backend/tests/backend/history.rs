@@ -33,7 +33,7 @@ fn step() -> impl Strategy<Value = Step> {
         3 => guest.clone().prop_map(|who| Step::Join { who }),
         1 => guest.clone().prop_map(|who| Step::Leave { who }),
         1 => guest.prop_map(|whom| Step::Kick { whom }),
-        3 => (0..PHONES, 0u64..60, 0u64..60).prop_map(|(who, delivered, read)| Step::Mark { who, delivered, read }),
+        3 => (0..PHONES, 0u64..20, 0u64..20).prop_map(|(who, delivered, read)| Step::Mark { who, delivered, read }),
         1 => (1u64..3).prop_map(|n| Step::FailAppend { n }),
         1 => Just(Step::Restart),
     ]
@@ -119,7 +119,7 @@ async fn run(steps: Vec<Step>) {
                     let now = phones[who].describe(room).await;
                     let before = promises.cursors.insert(who, (now.delivered, now.read)).unwrap_or_default();
                     assert!(now.delivered >= before.0 && now.read >= before.1, "a cursor moved back");
-                    assert!(now.delivered >= delivered.min(now.head) && now.read >= read.min(now.head));
+                    assert!(now.delivered >= delivered && now.read >= read);
                 }
             }
             Step::FailAppend { n } => engine.fail_append(n),
