@@ -1,0 +1,42 @@
+//! One file for each command, and the runtimes on which they run.
+
+pub mod account;
+pub mod backup;
+pub mod chat;
+pub mod config;
+pub mod ctl;
+pub mod keys;
+pub mod restore;
+pub mod role;
+pub mod room;
+pub mod send;
+pub mod tail;
+pub mod up;
+
+use tokio::runtime::Builder;
+
+use crate::failure::{Exit, Failure};
+
+/// Runs a command for people to its end: one thread is enough for one connection.
+pub fn block_on<T>(command: impl Future<Output = Result<T, Failure>>) -> Result<T, Failure> {
+    let runtime = Builder::new_current_thread().enable_all().build().map_err(|e| no_runtime(&e))?;
+    runtime.block_on(command)
+}
+
+/// Runs a server to its end, on as many threads as there are cores.
+pub fn serve<T>(server: impl Future<Output = Result<T, Failure>>) -> Result<T, Failure> {
+    let runtime = Builder::new_multi_thread()
+        .thread_name("buslane-main")
+        .enable_all()
+        .build()
+        .map_err(|e| no_runtime(&e))?;
+    runtime.block_on(server)
+}
+
+fn no_runtime(error: &std::io::Error) -> Failure {
+    Failure::new(
+        Exit::Refused,
+        "system",
+        format!("cannot start threads: {error}; check the limits of this user"),
+    )
+}

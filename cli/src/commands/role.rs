@@ -1,0 +1,171 @@
+//! `gateway`, `session-manager`, `backend`: one role in a process of its own, reached by the others over mTLS.
+//!
+//! A role starts without the others and waits for them; it says when it is ready. Which role does what is decided in the
+//! roles' own crates: here they only get their settings, certificates and each other.
+
+use std::path::PathBuf;
+use std::sync::Arc;
+use std::time::Duration;
+
+use buslane_backend::Service;
+use buslane_chassis::api::Backend;
+use buslane_chassis::feed::Feed;
+use buslane_chassis::rpc::{self, RemoteBackend};
+use buslane_chassis::tls::Mtls;
+use buslane_gateway::Gateway;
+use buslane_session_manager::SessionManager;
+use buslane_shared::wire::RoleKind;
+use clap::Args;
+use serde_json::{Value, json};
+use tokio::net::TcpListener;
+
+use crate::failure::Failure;
+use crate::folder::Folder;
+use crate::operate;
+use crate::output::Output;
+use crate::process::{Process, cannot_listen, explain_tls};
+use crate::role::{self, explain_gateway, explain_session_manager, explain_start};
+use crate::sealed_store::SealedStore;
+use crate::settings::{self, beside};
+
+/// How long a role stays silent about a part that it waits for.
+const PATIENCE: Duration = Duration::from_secs(5);
+
+const EXAMPLES: &str = "\
+Example:
+  buslane config init --dir ./system
+  buslane backend --config ./system/backend.toml
+  buslane session-manager --config ./system/session-manager.toml
+  buslane gateway --config ./system/gateway.toml
+
+SIGTERM ends it in order. SIGHUP reads the certificate files again.";
+
+/// Arguments of a role.
+#[derive(Debug, Args)]
+#[command(after_help = EXAMPLES)]
+pub struct RoleArgs {
+    /// Its configuration file; `buslane config init` writes one
+    #[arg(long, value_name = "FILE")]
+    config: PathBuf,
+}
+
+/// Runs a gateway.
+pub fn gateway(args: &RoleArgs, output: Output) -> Result<(), Failure> {
+    let settings: settings::Gateway = settings::load(&args.config)?;
+    super::serve(async move {
+        let process = Process::begin(&settings.log)?;
+        let mtls = mtls(args, &settings.tls)?;
+        let backend = remote(&settings.backend, &mtls)?;
+        let feed = Feed::follow(backend.clone(), RoleKind::Gateway, &settings.node, &process.back);
+        let gateway = Gateway::bind(settings.gateway, &mtls.identity, backend, feed.clone(), &process.front)
+            .map_err(|e| explain_gateway(&e))?;
+        let token = beside(&args.config, &settings.process.admin_token);
+        let admin = process.admin(settings.process.admin, &token, None).await?;
+        let line = json!({"ready": true, "gate": gateway.local_addr(), "admin": admin});
+        process.follow_feed(&feed);
+        process.front.tracker().spawn(gateway.run());
+        run(process, &mtls, line, output).await
+    })
+}
+
+/// Runs a session manager.
+pub fn session_manager(args: &RoleArgs, output: Output) -> Result<(), Failure> {
+    let mut settings: settings::SessionManager = settings::load(&args.config)?;
+    role::advertise(
+        &mut settings.session_manager,
+        buslane_chassis::tls::Role::SessionManager.server_name(),
+        None,
+    )?;
+    super::serve(async move {
+        let process = Process::begin(&settings.log)?;
+        let mtls = mtls(args, &settings.tls)?;
+        let backend = remote(&settings.backend, &mtls)?;
+        let node = settings.session_manager.node.clone();
+        let feed = Feed::follow(backend.clone(), RoleKind::SessionManager, &node, &process.back);
+        let manager = SessionManager::bind(
+            settings.session_manager,
+            &mtls.identity,
+            backend,
+            feed.clone(),
+            &process.front,
+        )
+        .map_err(|e| explain_session_manager(&e))?;
+        let token = beside(&args.config, &settings.process.admin_token);
+        let admin = process.admin(settings.process.admin, &token, None).await?;
+        let line = json!({
+            "ready": true, "front": manager.front_addr(), "wake": manager.wake_addr(), "admin": admin,
+        });
+        process.follow_feed(&feed);
+        process.front.tracker().spawn(manager.run());
+        run(process, &mtls, line, output).await
+    })
+}
+
+/// Runs a backend.
+pub fn backend(args: &RoleArgs, output: Output) -> Result<(), Failure> {
+    let settings: settings::Backend = settings::load(&args.config)?;
+    super::serve(async move {
+        let process = Process::begin(&settings.log)?;
+        let mtls = mtls(args, &settings.tls)?;
+        let folder = Folder::take(&beside(&args.config, &settings.data))?;
+        let key_file = beside(&args.config, &settings.keys);
+        let store = SealedStore::open(&folder.store(), &key_file, (&settings.store).into()).await?;
+        let engine = store.engine.clone();
+        let service = Service::start(settings.backend, engine, store.sealer.clone(), &process.back)
+            .await
+            .map_err(|e| explain_start(&e))?;
+        let listener = TcpListener::bind(settings.listen)
+            .await
+            .map_err(|e| cannot_listen(settings.listen, "TCP", &e, "`listen` in the configuration"))?;
+        let listen = listener
+            .local_addr()
+            .map_err(|e| cannot_listen(settings.listen, "TCP", &e, "`listen` in the configuration"))?;
+        let routes = operate::routes(store.clone(), service.clone(), &process.back);
+        let token = beside(&args.config, &settings.process.admin_token);
+        let admin = process.admin(settings.process.admin, &token, Some(routes)).await?;
+        let trouble = Arc::clone(&service);
+        process.follow_store(move || trouble.trouble());
+        let (served, front, identity) = (service.clone(), process.front.clone(), mtls.clone());
+        process.front.tracker().spawn(async move {
+            if let Err(error) = rpc::serve(listener, &identity, served, &front).await {
+                tracing::error!(%error, "roles are no longer served");
+            }
+        });
+        let line = json!({"ready": true, "listen": listen, "admin": admin, "data": folder.path()});
+        let ended = run(process, &mtls, line, output).await;
+        // The engine closes here, after everything that might use it.
+        drop((service, store));
+        ended
+    })
+}
+
+fn mtls(args: &RoleArgs, tls: &settings::Tls) -> Result<Mtls, Failure> {
+    let at = |path| beside(&args.config, path);
+    Mtls::load(&at(&tls.certificate), &at(&tls.key), &at(&tls.ca)).map_err(|e| explain_tls(&e))
+}
+
+fn remote(address: &str, mtls: &Mtls) -> Result<Backend, Failure> {
+    let remote = RemoteBackend::new(address, mtls).map_err(|e| Failure::usage(format!("backend: {e}")))?;
+    Ok(Arc::new(remote))
+}
+
+/// Says when the role is ready, and ends it in order.
+async fn run(mut process: Process, mtls: &Mtls, line: Value, output: Output) -> Result<(), Failure> {
+    let readiness = process.readiness.clone();
+    let waiting = process.back.clone();
+    process.back.tracker().spawn(async move {
+        let said = async {
+            while !readiness.is_ready() {
+                if role::until_ready(&readiness, PATIENCE).await.is_err() {
+                    tracing::warn!(checks = ?readiness.verdicts(), "still waiting");
+                }
+            }
+            // A ready line that nobody reads is not a reason to stop.
+            let _ = output.result(&line, || format!("ready: {line}"));
+        };
+        waiting.token().run_until_cancelled(said).await;
+    });
+    process.until_stopped(|| mtls.identity.reload()).await;
+    process.end().await;
+    Ok(())
+}

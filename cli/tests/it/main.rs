@@ -1,0 +1,16 @@
+//! The real binary, from outside: processes, ports, signals, files.
+//!
+//! Every test has a home folder and ports of its own, waits for conditions and never for time, and ends what it started.
+
+#![allow(clippy::unwrap_used, clippy::expect_used, clippy::indexing_slicing, clippy::panic)]
+
+mod backup;
+mod chat;
+mod conversation;
+mod crash;
+mod operator;
+mod refusals;
+mod roles;
+mod secrecy;
+mod start;
+mod support;
