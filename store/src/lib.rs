@@ -1,6 +1,6 @@
 //! Durable, ordered, sealed: the boundaries of storage, the engines behind them, and the sealing of records.
 //!
-//! What a write means is decided in one place ([`ledger`]) and how the store is read in another ([`reading`]); an engine
+//! What a write means is decided in one place (`ledger.rs`) and how the store is read in another (`reading.rs`); an engine
 //! adds how bytes become durable: [`fjall_engine`] on a disk, [`memory`] for tests. [`sealing`] stands above every engine:
 //! an engine never sees a message in the clear. Nothing in here says that something is stored before it is.
 

@@ -80,14 +80,38 @@ pub struct Sealer(Arc<Inner>);
 struct Inner {
     engine: Arc<dyn Engine>,
     wrap: Arc<dyn KeyWrap>,
-    rooms: Mutex<HashMap<RoomId, Arc<RoomKey>>>,
+    rooms: Mutex<Rooms>,
     checked: OnceCell<()>,
+}
+
+/// The keys that are ready.
+struct Rooms {
+    keys: HashMap<RoomId, Arc<RoomKey>>,
+    /// When there are this many, those that nobody holds are dropped.
+    prune_at: usize,
+}
+
+impl Rooms {
+    fn find(&self, room: RoomId) -> Option<Arc<RoomKey>> {
+        self.keys.get(&room).map(Arc::clone)
+    }
+
+    /// The key that is there, or else this one.
+    fn keep(&mut self, key: RoomKey) -> Arc<RoomKey> {
+        if self.keys.len() >= self.prune_at {
+            self.keys.retain(|_, key| Arc::strong_count(key) > 1);
+            // Where most are held, looking through all of them again is put off until there are twice as many.
+            self.prune_at = ROOM_KEYS_MAX.max(self.keys.len() * 2);
+        }
+        Arc::clone(self.keys.entry(key.room).or_insert_with(|| Arc::new(key)))
+    }
 }
 
 impl Sealer {
     /// A sealer over this engine, with the keys behind `wrap`. Call [`Sealer::check`] before anything is served.
     pub fn new(engine: Arc<dyn Engine>, wrap: Arc<dyn KeyWrap>) -> Self {
-        Self(Arc::new(Inner { engine, wrap, rooms: Mutex::default(), checked: OnceCell::new() }))
+        let rooms = Mutex::new(Rooms { keys: HashMap::new(), prune_at: ROOM_KEYS_MAX });
+        Self(Arc::new(Inner { engine, wrap, rooms, checked: OnceCell::new() }))
     }
 
     /// Whether the keys belong to this store. A new store is bound to them by this. (Every other method does this first,
@@ -113,8 +137,8 @@ impl Sealer {
 
     /// The key of a room: loaded, or made and stored durably.
     pub async fn room_key(&self, room: RoomId) -> Result<Arc<RoomKey>, StoreError> {
-        if let Some(key) = self.0.rooms.lock().get(&room) {
-            return Ok(Arc::clone(key));
+        if let Some(key) = self.0.rooms.lock().find(room) {
+            return Ok(key);
         }
         self.check().await?;
         let mut epochs = self.load(room).await?;
@@ -122,12 +146,8 @@ impl Sealer {
             self.make(room, KeyEpoch(1)).await?;
             epochs = self.load(room).await?;
         }
-        let loaded = Arc::new(RoomKey { room, epochs: RwLock::new(epochs), last: Mutex::new((Epoch(0), 0)) });
-        let mut rooms = self.0.rooms.lock();
-        if rooms.len() >= ROOM_KEYS_MAX {
-            rooms.retain(|_, key| Arc::strong_count(key) > 1);
-        }
-        Ok(Arc::clone(rooms.entry(room).or_insert(loaded)))
+        let last = Mutex::new((Epoch(0), 0));
+        Ok(self.0.rooms.lock().keep(RoomKey { room, epochs: RwLock::new(epochs), last }))
     }
 
     /// Makes a new data key for a room, which seals from now on. Older records still open.

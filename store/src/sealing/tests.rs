@@ -165,6 +165,24 @@ async fn a_renewed_key_seals_and_a_shredded_one_is_gone() {
     }
 }
 
+#[test]
+fn keys_that_somebody_holds_stay_and_the_others_are_bounded() {
+    let key = |n: usize| RoomKey {
+        room: RoomId::from_bytes((n as u128).to_be_bytes()),
+        epochs: RwLock::default(),
+        last: Mutex::new((Epoch(0), 0)),
+    };
+    let mut rooms = Rooms { keys: HashMap::new(), prune_at: ROOM_KEYS_MAX };
+    let held: Vec<_> = (0..10).map(|n| rooms.keep(key(n))).collect();
+    for n in 10..ROOM_KEYS_MAX * 3 {
+        drop(rooms.keep(key(n)));
+        assert!(rooms.keys.len() <= ROOM_KEYS_MAX);
+    }
+    for (n, held) in held.iter().enumerate() {
+        assert!(Arc::ptr_eq(held, &rooms.keep(key(n))), "there are two keys of a room");
+    }
+}
+
 proptest! {
     #[test]
     fn arbitrary_bytes_never_open(bytes in proptest::collection::vec(any::<u8>(), 0..200), seq: u64) {
