@@ -36,11 +36,12 @@ impl BulkLane {
         Self { calls, task: tokio::spawn(run(connection, waiting)) }
     }
 
-    /// Hands over a request; gives it back when the lane is full.
-    pub fn put(&self, call: Call) -> Result<(), Call> {
-        self.calls.try_send(call).map_err(|refused| match refused {
-            mpsc::error::TrySendError::Full(call) | mpsc::error::TrySendError::Closed(call) => call,
-        })
+    /// Hands over a request; it comes back when the lane is full.
+    pub fn put(&self, call: Call) -> Option<Call> {
+        match self.calls.try_send(call) {
+            Ok(()) => None,
+            Err(mpsc::error::TrySendError::Full(call) | mpsc::error::TrySendError::Closed(call)) => Some(call),
+        }
     }
 
     /// Ends the lane of a closed connection. What has no answer comes back.
@@ -78,7 +79,8 @@ async fn serve(
         if let Some(call) = next.take()
             && !call.reply.is_closed()
         {
-            let request = wire::Request { id: call.id, deadline_ms: call.deadline_ms, op: Some(call.op.clone()) };
+            let request =
+                wire::Request { id: call.id, deadline_ms: call.deadline_ms, op: Some(call.op.clone()) };
             encode(&wire::ClientFrame { kind: Some(client_frame::Kind::Request(request)) }, &mut out);
             table.insert(call.id, call);
         }

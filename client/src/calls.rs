@@ -116,7 +116,10 @@ impl Client {
 
     /// How many members have not read, and not received, each message of `from..=to`.
     pub async fn read_counts(&self, room: RoomId, from: u64, to: u64) -> Result<ReadCounts, Error> {
-        match self.ask(Op::ReadCounts(wire::ReadCounts { room: room.to_wire(), from, to }), Road::Talk).await? {
+        match self
+            .ask(Op::ReadCounts(wire::ReadCounts { room: room.to_wire(), from, to }), Road::Talk)
+            .await?
+        {
             answer::Result::ReadCounts(c) => {
                 Ok(ReadCounts { from: c.from, unread: c.unread, undelivered: c.undelivered })
             }

@@ -300,7 +300,8 @@ impl<'a> Connection<'a> {
         let seen = self.seen_since.map(|since| since + SEEN_DELAY);
         let marks = self.core.marks.lock().due_at();
         let inbox = if self.core.events.is_ample() { self.inbox.next_wake() } else { None };
-        let fetch = (self.fetch_after > now && (self.listing != Listing::Done || !self.inbox.is_caught_up())).then_some(self.fetch_after);
+        let fetch = (self.fetch_after > now && (self.listing != Listing::Done || !self.inbox.is_caught_up()))
+            .then_some(self.fetch_after);
         let inbox = inbox.map(|at| at.max(self.fetch_after));
         [Some(self.wrote_at + self.ping_interval), fetch, self.next_tick, leaving, outbox, seen, marks, inbox]
             .into_iter()
@@ -345,8 +346,8 @@ impl<'a> Connection<'a> {
         }
         let call = match (&self.bulk, call.road) {
             (Some(lane), Road::Bulk) => match lane.put(call) {
-                Ok(()) => return,
-                Err(call) => call,
+                None => return,
+                Some(call) => call,
             },
             _ => call,
         };
@@ -451,7 +452,9 @@ impl<'a> Connection<'a> {
         match result {
             Some(answer::Result::Receipt(receipt)) => self.on_receipt(ordinal, &receipt),
             Some(answer::Result::Refusal(refusal)) => self.on_send_refused(ordinal, &refusal.into()),
-            _ => self.on_send_refused(ordinal, &Refused { maybe_applied: true, ..Refused::of(Code::Internal) }),
+            _ => {
+                self.on_send_refused(ordinal, &Refused { maybe_applied: true, ..Refused::of(Code::Internal) })
+            }
         }
     }
 
@@ -595,13 +598,17 @@ impl<'a> Connection<'a> {
         }
     }
 
-    fn ask_log(&mut self, op: Op, fetched: impl FnOnce(Result<answer::Result, Error>) -> Fetched + Send + 'static) {
+    fn ask_log(
+        &mut self,
+        op: Op,
+        fetched: impl FnOnce(Result<answer::Result, Error>) -> Fetched + Send + 'static,
+    ) {
         let (reply, wait) = oneshot::channel();
         let limit = self.core.options.request_timeout;
         let deadline_ms = u32::try_from(limit.as_millis()).unwrap_or(u32::MAX);
         let call = Call { id: self.core.id(), op, road: Road::Bulk, deadline_ms, reply };
         let refused = match &self.heal {
-            Some(lane) => lane.put(call).err(),
+            Some(lane) => lane.put(call),
             None => Some(call),
         };
         if let Some(call) = refused {
@@ -720,7 +727,8 @@ impl<'a> Connection<'a> {
 
     /// The server answers everything within its deadline. Should it not, a message goes again, and an app has given up.
     fn give_up_overdue(&mut self, now: Instant) {
-        let overdue: Vec<u64> = self.table.iter().filter(|(_, a)| now >= a.until).map(|(id, _)| *id).collect();
+        let overdue: Vec<u64> =
+            self.table.iter().filter(|(_, a)| now >= a.until).map(|(id, _)| *id).collect();
         for id in overdue {
             let refused = Refused { maybe_applied: true, ..Refused::of(Code::Deadline) };
             let result = Some(answer::Result::Refusal(wire::Refusal {

@@ -87,12 +87,15 @@ impl Core {
     }
 
     pub fn happen(&self, happening: Happening) {
-        self.state.send_if_modified(|state| {
-            let next = step(std::mem::replace(state, State::Idle), happening);
+        let changed = self.state.send_if_modified(|state| {
+            let next = step(state.clone(), happening);
+            let changed = next != *state;
             *state = next;
-            true
+            changed
         });
-        tracing::debug!(state = ?self.state.borrow(), "state of the client");
+        if changed {
+            tracing::debug!(state = ?self.state.borrow(), "state of the client");
+        }
     }
 
     pub fn on_send_state(&self, client_id: ClientId, room: RoomId, state: SendState) {
@@ -186,7 +189,12 @@ impl Core {
         self.call_within(op, road, self.options.request_timeout).await
     }
 
-    pub async fn call_within(self: &Arc<Self>, op: Op, road: Road, limit: Duration) -> Result<answer::Result, Error> {
+    pub async fn call_within(
+        self: &Arc<Self>,
+        op: Op,
+        road: Road,
+        limit: Duration,
+    ) -> Result<answer::Result, Error> {
         let (reply, wait) = oneshot::channel();
         let id = self.id();
         let deadline_ms = u32::try_from(limit.as_millis()).unwrap_or(u32::MAX);

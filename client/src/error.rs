@@ -109,13 +109,17 @@ pub enum Error {
         detail: String,
     },
     /// Another process uses the state folder.
-    #[error("the state folder {path} is in use by another process; end it, or give this one a folder of its own")]
+    #[error(
+        "the state folder {path} is in use by another process; end it, or give this one a folder of its own"
+    )]
     StateInUse {
         /// The folder.
         path: String,
     },
     /// The state on this device cannot be read.
-    #[error("the client state in {path} is damaged ({detail}); move it away to begin anew, which enrols a new device")]
+    #[error(
+        "the client state in {path} is damaged ({detail}); move it away to begin anew, which enrols a new device"
+    )]
     StateDamaged {
         /// The file.
         path: String,
@@ -257,11 +261,15 @@ impl From<Code> for Error {
 impl From<quinn::ConnectionError> for Error {
     fn from(error: quinn::ConnectionError) -> Self {
         if let quinn::ConnectionError::ApplicationClosed(close) = &error
-            && let Some(code) = i32::try_from(close.error_code.into_inner()).ok().and_then(|n| Code::try_from(n).ok())
+            && let Some(code) =
+                i32::try_from(close.error_code.into_inner()).ok().and_then(|n| Code::try_from(n).ok())
             && code != Code::Unspecified
         {
-            let reason: String =
-                String::from_utf8_lossy(&close.reason).chars().filter(|c| !c.is_control()).take(200).collect();
+            let reason: String = String::from_utf8_lossy(&close.reason)
+                .chars()
+                .filter(|c| !c.is_control())
+                .take(200)
+                .collect();
             let refused = Refused::of(code);
             let detail = if reason.is_empty() { refused.detail.clone() } else { reason };
             return Self::Refused(Refused { detail, ..refused });
@@ -301,7 +309,12 @@ mod tests {
 
     #[test]
     fn a_code_from_the_future_is_a_refusal_without_a_reason() {
-        let refused = Refused::from(wire::Refusal { code: 4711, retryable: true, retry_after_ms: 5, ..Default::default() });
+        let refused = Refused::from(wire::Refusal {
+            code: 4711,
+            retryable: true,
+            retry_after_ms: 5,
+            ..Default::default()
+        });
         assert_eq!(refused.code, Code::Unspecified);
         assert!(refused.retryable);
         assert_eq!(refused.retry_after, Some(Duration::from_millis(5)));

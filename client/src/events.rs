@@ -63,7 +63,11 @@ impl EventQueue {
     /// How many messages more may be put in.
     pub fn space(&self) -> usize {
         let waiting = self.waiting.lock();
-        if waiting.bytes >= BYTES_MAX || waiting.closed { 0 } else { MESSAGES_MAX.saturating_sub(waiting.messages) }
+        if waiting.bytes >= BYTES_MAX || waiting.closed {
+            0
+        } else {
+            MESSAGES_MAX.saturating_sub(waiting.messages)
+        }
     }
 
     /// Whether it is worth while to fetch from the log: a page fits.

@@ -31,7 +31,9 @@ impl FrameReader {
                 self.decoder.push(&chunk.bytes);
                 Ok(true)
             }
-            Ok(None) if self.decoder.is_mid_frame() => Err(Error::protocol("the stream ended inside a frame")),
+            Ok(None) if self.decoder.is_mid_frame() => {
+                Err(Error::protocol("the stream ended inside a frame"))
+            }
             Ok(None) => Ok(false),
             Err(quinn::ReadError::ConnectionLost(error)) => Err(error.into()),
             Err(error) => Err(Error::unreachable(error)),

@@ -45,7 +45,8 @@ impl Identity {
             }
             Err(e) if e.kind() == ErrorKind::NotFound => {
                 let made = Self::generate()?;
-                let pkcs8 = made.pair.to_pkcs8().map_err(|_| no_key("this machine", "the key cannot be written"))?;
+                let pkcs8 =
+                    made.pair.to_pkcs8().map_err(|_| no_key("this machine", "the key cannot be written"))?;
                 write_private(&path, pkcs8.as_ref()).map_err(unusable)?;
                 Ok(made)
             }

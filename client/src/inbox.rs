@@ -182,7 +182,8 @@ impl Inbox {
     /// The connection is gone: nothing is being asked any more, everything that is behind has to be.
     pub fn on_disconnect(&mut self) {
         self.asking = 0;
-        let asking: Vec<_> = self.rooms.iter_mut().filter(|(_, r)| r.asking).map(|(id, r)| (*id, r)).collect();
+        let asking: Vec<_> =
+            self.rooms.iter_mut().filter(|(_, r)| r.asking).map(|(id, r)| (*id, r)).collect();
         let mut again = Vec::with_capacity(asking.len());
         for (id, room) in asking {
             room.asking = false;
@@ -259,8 +260,9 @@ impl Inbox {
         if self.young.is_empty() {
             return;
         }
-        let is_old =
-            |id: &RoomId| self.rooms.get(id).and_then(|r| r.hole_since).is_none_or(|since| now >= since + PATIENCE);
+        let is_old = |id: &RoomId| {
+            self.rooms.get(id).and_then(|r| r.hole_since).is_none_or(|since| now >= since + PATIENCE)
+        };
         let old: Vec<_> = self.young.iter().copied().filter(is_old).collect();
         for id in old {
             self.young.remove(&id);

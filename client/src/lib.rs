@@ -83,8 +83,8 @@ pub use options::{AppState, CaSource, EnrolRight, FirstLogin, Options, Storage, 
 pub use outbox::{Outbox, OutboxItem, Outgoing, SendState};
 pub use state::{CloseReason, State};
 pub use types::{
-    Change, Content, Device, EnrolCode, Event, Member, Message, NotifyMode, NotifySettings, Page, Posture, ReadCounts,
-    Receipt, Role, Room, RoomKind,
+    Change, Content, Device, EnrolCode, Event, Member, Message, NotifyMode, NotifySettings, Page, Posture,
+    ReadCounts, Receipt, Role, Room, RoomKind,
 };
 
 use crate::core::{CALLS_WAITING_MAX, Core};

@@ -171,7 +171,8 @@ impl Options {
         if !flights.contains(&self.in_flight_per_room) {
             return invalid("in_flight_per_room", "1 to 256");
         }
-        if self.request_timeout.is_zero() || self.silence_limit.is_zero() || self.ping_interval_max.is_zero() {
+        if self.request_timeout.is_zero() || self.silence_limit.is_zero() || self.ping_interval_max.is_zero()
+        {
             return invalid("request_timeout, silence_limit, ping_interval_max", "more than zero");
         }
         Ok(())

@@ -132,13 +132,22 @@ impl Pending {
     }
 
     /// Takes a message in. It is not sent before [`Pending::stored`].
-    pub fn enqueue(&mut self, room: RoomId, client_id: ClientId, send: wire::Send, reply: Reply) -> Result<u64, Error> {
+    pub fn enqueue(
+        &mut self,
+        room: RoomId,
+        client_id: ClientId,
+        send: wire::Send,
+        reply: Reply,
+    ) -> Result<u64, Error> {
         let weight = weight_bytes(&send);
         if self.entries.len() >= self.bounds.messages || self.bytes + weight > self.bounds.bytes {
             return Err(Error::OutboxFull { messages: self.entries.len(), bytes: self.bytes });
         }
         if self.by_client.contains_key(&client_id) {
-            return Err(Error::Invalid { field: "client_id", detail: "it is in the outbox already".to_owned() });
+            return Err(Error::Invalid {
+                field: "client_id",
+                detail: "it is in the outbox already".to_owned(),
+            });
         }
         let ordinal = self.next_ordinal;
         self.next_ordinal += 1;
@@ -158,11 +167,27 @@ impl Pending {
     }
 
     /// Takes in what an earlier run left. The bounds do not apply: what was promised is kept.
-    pub fn restore(&mut self, ordinal: u64, room: RoomId, client_id: ClientId, send: wire::Send, failure: Option<Refused>) {
+    pub fn restore(
+        &mut self,
+        ordinal: u64,
+        room: RoomId,
+        client_id: ClientId,
+        send: wire::Send,
+        failure: Option<Refused>,
+    ) {
         self.next_ordinal = self.next_ordinal.max(ordinal + 1);
         let stage = if failure.is_some() { Stage::Failed } else { Stage::Waiting };
-        let entry =
-            Entry { room, client_id, send, stage, maybe_sent: true, refusals: 0, failure, reply: None, on_stored: None };
+        let entry = Entry {
+            room,
+            client_id,
+            send,
+            stage,
+            maybe_sent: true,
+            refusals: 0,
+            failure,
+            reply: None,
+            on_stored: None,
+        };
         self.insert(ordinal, entry);
     }
 
@@ -271,8 +296,12 @@ impl Pending {
 
     /// The connection is gone: what was in flight has an unknown outcome and goes again, first.
     pub fn rewind(&mut self) {
-        let mut flying: Vec<_> =
-            self.entries.iter().filter(|(_, e)| e.stage == Stage::Flying).map(|(o, e)| (*o, e.room)).collect();
+        let mut flying: Vec<_> = self
+            .entries
+            .iter()
+            .filter(|(_, e)| e.stage == Stage::Flying)
+            .map(|(o, e)| (*o, e.room))
+            .collect();
         flying.sort_unstable();
         for (ordinal, room) in flying {
             if let Some(entry) = self.entries.get_mut(&ordinal) {

@@ -33,7 +33,10 @@ pub(crate) enum Remedy {
 pub(crate) fn remedy(error: &Error, stage: Stage) -> Remedy {
     let refused = match error {
         Error::Refused(refused) => refused,
-        Error::Unreachable { .. } | Error::Timeout { .. } | Error::Protocol { .. } | Error::NoToken { .. } => {
+        Error::Unreachable { .. }
+        | Error::Timeout { .. }
+        | Error::Protocol { .. }
+        | Error::NoToken { .. } => {
             return Remedy::Wait;
         }
         Error::Interrupted | Error::OutboxFull { .. } => return Remedy::Wait,
@@ -44,7 +47,11 @@ pub(crate) fn remedy(error: &Error, stage: Stage) -> Remedy {
     match refused.code {
         Code::Revoked | Code::Replaced | Code::BadVersion | Code::Unsupported => give_up,
         Code::BadCredential | Code::CredentialExpired if stage == Stage::Enter => Remedy::NewCredential,
-        Code::BadTicket | Code::TicketExpired | Code::BadProof | Code::BadCredential | Code::CredentialExpired
+        Code::BadTicket
+        | Code::TicketExpired
+        | Code::BadProof
+        | Code::BadCredential
+        | Code::CredentialExpired
             if stage == Stage::Session =>
         {
             Remedy::NewTicket
@@ -64,10 +71,8 @@ mod tests {
         for code in (0..200).filter_map(|n| Code::try_from(n).ok()) {
             for stage in [Stage::Enrol, Stage::Enter, Stage::Session] {
                 let remedy = of(code, stage);
-                if code.retryable() && stage != Stage::Session {
-                    let expected =
-                        if code == Code::CredentialExpired { Remedy::NewCredential } else { Remedy::Wait };
-                    assert_eq!(remedy, expected, "{code:?} {stage:?}");
+                if code.retryable() && code != Code::TicketExpired {
+                    assert_eq!(remedy, Remedy::Wait, "{code:?} {stage:?}");
                 }
                 if matches!(code, Code::Revoked | Code::Replaced) {
                     assert!(matches!(remedy, Remedy::GiveUp(_)), "{code:?} {stage:?}");

@@ -97,7 +97,8 @@ impl Session {
             agent: AGENT.to_owned(),
         };
         // A server that refuses may close at once: its refusal counts, not our write.
-        let _ = send.write_all(&frame(&wire::ClientFrame { kind: Some(client_frame::Kind::Hello(hello)) })).await;
+        let _ =
+            send.write_all(&frame(&wire::ClientFrame { kind: Some(client_frame::Kind::Hello(hello)) })).await;
         loop {
             match recv.next::<wire::ServerFrame>().await?.map(|f| f.kind) {
                 Some(Some(server_frame::Kind::Welcome(welcome))) => {

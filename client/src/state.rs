@@ -177,7 +177,10 @@ mod tests {
             ("idle", State::Idle),
             ("connecting", State::Connecting { attempt: 1, next_in: Duration::ZERO, cause: None }),
             ("connected", State::Connected { session: SESSION, resumed: false }),
-            ("reconnecting", State::Reconnecting { attempt: 1, next_in: Duration::ZERO, cause: cause.clone() }),
+            (
+                "reconnecting",
+                State::Reconnecting { attempt: 1, next_in: Duration::ZERO, cause: cause.clone() },
+            ),
             ("suspended", State::Suspended { since_ms: 5, resyncing: None, cause: Some(cause) }),
             ("resyncing", State::Suspended { since_ms: 5, resyncing: Some(SESSION), cause: None }),
             ("closed", State::Closed { reason: CloseReason::ByApp }),

@@ -304,14 +304,17 @@ fn open(path: &Path, user: &str, keep: Keep) -> Result<(Database, Kept), Error> 
         .truncate(false)
         .open(path)
         .map_err(|e| unusable(path, e))?;
-    let database = redb::Builder::new().set_cache_size(CACHE_BYTES).create_file(file).map_err(|e| match e {
-        DatabaseError::DatabaseAlreadyOpen => Error::StateInUse { path: folder_of(path) },
-        DatabaseError::UpgradeRequired(_) => unusable(path, "it was made by another version"),
-        DatabaseError::Storage(redb::StorageError::Io(e)) if e.kind() != std::io::ErrorKind::InvalidData => {
-            unusable(path, e)
-        }
-        other => damaged(path, other),
-    })?;
+    let database =
+        redb::Builder::new().set_cache_size(CACHE_BYTES).create_file(file).map_err(|e| match e {
+            DatabaseError::DatabaseAlreadyOpen => Error::StateInUse { path: folder_of(path) },
+            DatabaseError::UpgradeRequired(_) => unusable(path, "it was made by another version"),
+            DatabaseError::Storage(redb::StorageError::Io(e))
+                if e.kind() != std::io::ErrorKind::InvalidData =>
+            {
+                unusable(path, e)
+            }
+            other => damaged(path, other),
+        })?;
     let kept = read(&database, path, &shown, user, keep)?;
     Ok((database, kept))
 }
@@ -346,7 +349,10 @@ fn read(database: &Database, path: &Path, shown: &str, user: &str, keep: Keep) -
         kept.seen_rooms = keep == Keep::Everything && value(&meta, "seen_rooms")?.is_some();
         kept.credential = value(&meta, "credential")?.and_then(|b| {
             let (expires, bytes) = b.split_first_chunk::<8>()?;
-            Some(Credential { bytes: Bytes::copy_from_slice(bytes), expires_ms: u64::from_be_bytes(*expires) })
+            Some(Credential {
+                bytes: Bytes::copy_from_slice(bytes),
+                expires_ms: u64::from_be_bytes(*expires),
+            })
         });
         let outbox = transaction.open_table(OUTBOX).map_err(|e| broken(e.into()))?;
         let cursors = transaction.open_table(CURSORS).map_err(|e| broken(e.into()))?;
@@ -354,7 +360,9 @@ fn read(database: &Database, path: &Path, shown: &str, user: &str, keep: Keep) -
             for row in outbox.iter().map_err(|e| broken(e.into()))? {
                 let (ordinal, bytes) = row.map_err(|e| broken(e.into()))?;
                 let send = decode(ordinal.value(), bytes.value());
-                kept.outbox.push(send.ok_or_else(|| damaged(path, format_args!("a message in {shown} does not decode")))?);
+                kept.outbox.push(
+                    send.ok_or_else(|| damaged(path, format_args!("a message in {shown} does not decode")))?,
+                );
             }
             for row in cursors.iter().map_err(|e| broken(e.into()))? {
                 let (room, seq) = row.map_err(|e| broken(e.into()))?;

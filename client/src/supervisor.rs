@@ -85,7 +85,12 @@ pub(crate) struct Supervisor {
 }
 
 impl Supervisor {
-    pub fn new(core: Arc<Core>, calls: mpsc::Receiver<Call>, inbox: Inbox, credential: Option<Credential>) -> Self {
+    pub fn new(
+        core: Arc<Core>,
+        calls: mpsc::Receiver<Call>,
+        inbox: Inbox,
+        credential: Option<Credential>,
+    ) -> Self {
         let backoff = Backoff::new(core.options.reconnect);
         Self {
             core,
@@ -251,7 +256,9 @@ impl Supervisor {
         if held {
             match self.open_by_ticket().await {
                 // The ticket is not wanted there any more; a fresh one may be.
-                Err(failure) if remedy(&failure.error, failure.stage) == Remedy::NewTicket => self.ticket = None,
+                Err(failure) if remedy(&failure.error, failure.stage) == Remedy::NewTicket => {
+                    self.ticket = None
+                }
                 other => return other,
             }
         }
@@ -372,12 +379,12 @@ impl Supervisor {
             }
         };
         let app_state = *core.app_state.lock();
-        let asked = gate.enter(&core.identity, &credential, app_state.into(), self.why(app_state), GATE_LIMIT);
+        let asked =
+            gate.enter(&core.identity, &credential, app_state.into(), self.why(app_state), GATE_LIMIT);
         let granted = asked.await.map_err(Failure::at(Stage::Enter))?;
         gate.close();
         if !granted.credential.is_empty() {
-            let renewed =
-                Credential { bytes: granted.credential, expires_ms: granted.credential_expires_ms };
+            let renewed = Credential { bytes: granted.credential, expires_ms: granted.credential_expires_ms };
             self.core.store.keep_credential(&renewed);
             self.credential = Some(renewed);
         }

@@ -179,7 +179,9 @@ fn roots(ca: &CaSource) -> Result<Arc<rustls::RootCertStore>, Error> {
     let mut roots = rustls::RootCertStore::empty();
     for certificate in CertificateDer::pem_slice_iter(&pem) {
         let certificate = certificate.map_err(|e| authority(format!("{origin} is not valid PEM: {e}")))?;
-        roots.add(certificate).map_err(|e| authority(format!("{origin} holds an unusable certificate: {e}")))?;
+        roots
+            .add(certificate)
+            .map_err(|e| authority(format!("{origin} holds an unusable certificate: {e}")))?;
     }
     if roots.is_empty() {
         return Err(authority(format!("{origin} holds no certificate; it must be PEM")));
@@ -197,7 +199,8 @@ fn config(roots: Arc<rustls::RootCertStore>, alpn: &[u8]) -> Result<quinn::Clien
         .with_no_client_auth();
     tls.alpn_protocols = vec![alpn.to_vec()];
     tls.resumption = Resumption::disabled();
-    let mut config = quinn::ClientConfig::new(Arc::new(QuicClientConfig::try_from(tls).map_err(|e| authority(&e))?));
+    let mut config =
+        quinn::ClientConfig::new(Arc::new(QuicClientConfig::try_from(tls).map_err(|e| authority(&e))?));
     config.transport_config(Arc::new(tuning()));
     Ok(config)
 }

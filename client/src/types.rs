@@ -62,7 +62,9 @@ impl Message {
     pub(crate) fn weight_bytes(&self) -> usize {
         let content = match &self.content {
             Content::Body(body) => body.len(),
-            Content::Membership { users, title, .. } => title.len() + users.iter().map(String::len).sum::<usize>(),
+            Content::Membership { users, title, .. } => {
+                title.len() + users.iter().map(String::len).sum::<usize>()
+            }
         };
         size_of::<Self>() + content + self.mentions.iter().map(String::len).sum::<usize>()
     }

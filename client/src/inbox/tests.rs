@@ -149,7 +149,11 @@ fn asking_is_bounded_and_survives_a_lost_connection() {
 #[derive(Debug, Clone)]
 enum Step {
     /// The server appends a message and delivers a hint, after this many later hints, unless it loses it.
-    Append { late: usize, lost: bool, twice: bool },
+    Append {
+        late: usize,
+        lost: bool,
+        twice: bool,
+    },
     Tick,
     /// The app takes what is there; before, so much room is left.
     Space(usize),

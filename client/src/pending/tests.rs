@@ -15,7 +15,11 @@ fn client_id(n: u64) -> ClientId {
 }
 
 fn send(n: u64) -> wire::Send {
-    wire::Send { client_id: client_id(n).to_wire(), body: n.to_be_bytes().to_vec().into(), ..Default::default() }
+    wire::Send {
+        client_id: client_id(n).to_wire(),
+        body: n.to_be_bytes().to_vec().into(),
+        ..Default::default()
+    }
 }
 
 fn put(pending: &mut Pending, r: u8, n: u64) -> (u64, oneshot::Receiver<Result<Receipt, Error>>) {
@@ -127,9 +131,13 @@ enum Step {
     Enqueue(u8),
     Transmit,
     /// The server answers the oldest request: with a receipt, or with "busy" that it also may have applied.
-    Answer { accepted: bool },
+    Answer {
+        accepted: bool,
+    },
     /// The connection breaks after the server has applied this many of the requests on the way.
-    Break { applied: usize },
+    Break {
+        applied: usize,
+    },
 }
 
 fn steps() -> impl Strategy<Value = Vec<Step>> {
