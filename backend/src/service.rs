@@ -192,8 +192,8 @@ impl Core {
 
 impl BackendApi for Service {
     fn relay(&self, call: Call, request: wire::Request) -> BoxFuture<'_, wire::Answer> {
-        // Unconstrained: beyond 128 requests of one session in flight, the runtime's budget would turn back those that wait for
-        // a place in the store and wake them in reverse, and a session's sends would be sequenced in another order than its own.
+        // Unconstrained: beyond 128 requests of one session in flight, the runtime's budget would turn back those that
+        // wait for a place in the store and wake them in reverse, and a session's sends would lose their order.
         Box::pin(unconstrained(self.core.answer(call, request)))
     }
 
