@@ -88,16 +88,6 @@ async fn concurrent_sends_are_dense_and_each_is_there_once() {
 }
 
 #[tokio::test]
-async fn pipelined_sends_keep_their_order_also_into_a_room_that_must_be_loaded() {
-    let (world, engine) = World::memory().await;
-    let (ann, bob) = (world.enrol("ann").await, world.enrol("bob").await);
-    let room = ann.direct(&bob).await;
-    let world = world.restart_on(engine.reopen().unwrap()).await;
-    in_order(&ann.at(&world), room).await;
-    world.stop().await;
-}
-
-#[tokio::test]
 async fn what_is_not_a_send_is_refused_with_its_reason() {
     let (world, _) = World::memory().await;
     let (ann, bob, sam) = (world.enrol("ann").await, world.enrol("bob").await, world.enrol("sam").await);

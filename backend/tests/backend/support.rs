@@ -22,9 +22,7 @@ use buslane_store::{
     StoredRecord, Table, Versioned,
 };
 use bytes::Bytes;
-use futures_util::StreamExt as _;
 use futures_util::future::BoxFuture;
-use futures_util::stream::FuturesUnordered;
 use prost::Message as _;
 use tokio::sync::mpsc;
 use tokio::time::{Instant, timeout};
@@ -408,25 +406,6 @@ async fn is_connected(phone: &Phone) -> bool {
         Outcome::Devices(list) => list.devices.iter().any(|d| d.current && d.connected),
         other => panic!("not a list: {other:?}"),
     }
-}
-
-/// One session's pipelined sends, polled by one task as a session manager does, get their places in their order.
-pub async fn in_order(phone: &Phone, room: RoomId) {
-    let phone = phone.clone();
-    let session = async move {
-        let mut sends = FuturesUnordered::new();
-        for n in 0..1000usize {
-            let phone = &phone;
-            sends.push(async move { (n, phone.send(room, &n.to_string()).await.unwrap().seq) });
-        }
-        let mut receipts = vec![];
-        while let Some(receipt) = sends.next().await {
-            receipts.push(receipt);
-        }
-        receipts.sort_unstable();
-        assert!(receipts.is_sorted_by_key(|(_, seq)| *seq), "{receipts:?}");
-    };
-    tokio::spawn(session).await.unwrap();
 }
 
 /// Waits until something is so.
