@@ -18,6 +18,9 @@ use crate::refuse;
 /// How often all rooms are looked through: retention is counted in days.
 const EVERY: Duration = Duration::from_secs(3600);
 
+/// When they are first looked through: after the rush of a start, and soon enough for a process that is often restarted.
+const FIRST: Duration = Duration::from_secs(60);
+
 /// Pause after each step, so that it never competes with people for the disk.
 const PAUSE: Duration = Duration::from_millis(20);
 
@@ -75,7 +78,9 @@ pub(crate) async fn run(core: Arc<Core>) {
     if core.config.retention_days == 0 {
         return;
     }
-    while core.stop.run_until_cancelled(tokio::time::sleep(EVERY)).await.is_some() {
+    let mut wait = FIRST;
+    while core.stop.run_until_cancelled(tokio::time::sleep(wait)).await.is_some() {
+        wait = EVERY;
         match core.stop.run_until_cancelled(core.retain(core.now_ms())).await {
             Some(Ok(removed)) => tracing::debug!(removed, "old messages removed"),
             Some(Err(refusal)) => {
