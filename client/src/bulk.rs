@@ -40,7 +40,9 @@ impl BulkLane {
     pub fn put(&self, call: Call) -> Option<Call> {
         match self.calls.try_send(call) {
             Ok(()) => None,
-            Err(mpsc::error::TrySendError::Full(call) | mpsc::error::TrySendError::Closed(call)) => Some(call),
+            Err(mpsc::error::TrySendError::Full(call) | mpsc::error::TrySendError::Closed(call)) => {
+                Some(call)
+            }
         }
     }
 

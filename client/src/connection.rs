@@ -218,7 +218,7 @@ impl<'a> Connection<'a> {
             }
         };
         let seen = self.seen;
-        self.wind_up().await;
+        self.wind_up(end.for_good).await;
         (end, seen)
     }
 
@@ -436,15 +436,25 @@ impl<'a> Connection<'a> {
                 let _ = call.reply.send(crate::session::answered(answer));
             }
             Purpose::Mark(batch) => {
-                if let Some(answer::Result::Refusal(refusal)) = answer.result
-                    && refusal.retryable
-                {
-                    self.put_marks_back(&batch);
+                if let Some(answer::Result::Refusal(refusal)) = answer.result {
+                    self.on_mark_refused(batch, refusal.retryable);
                 }
             }
             Purpose::AppState => {}
             // Everything that the server had kept stands before its answer to the first ping.
             Purpose::Ping => self.replaying = false,
+        }
+    }
+
+    /// A batch is taken whole or not at all: one room that is closed to the user must not hold up the others.
+    fn on_mark_refused(&mut self, mut batch: Vec<(RoomId, Mark)>, retryable: bool) {
+        if retryable {
+            self.put_marks_back(&batch);
+        } else if batch.len() > 1 {
+            let half = batch.split_off(batch.len() / 2);
+            for part in [batch, half] {
+                self.ask_server(marks::request(&part), Purpose::Mark(part));
+            }
         }
     }
 
@@ -751,9 +761,14 @@ impl<'a> Connection<'a> {
     }
 
     /// Closes the connection and leaves everything as the next one needs it.
-    async fn wind_up(mut self) {
+    async fn wind_up(mut self, for_good: bool) {
         self.core.events.put_messages(&mut self.scratch);
-        self.session.close();
+        if for_good {
+            self.session.close();
+        } else {
+            // Not a goodbye: should this arrive after all, the server is to keep the session.
+            self.session.connection.close(0u32.into(), b"");
+        }
         tracing::debug!(duplicates = self.inbox.duplicates(), seen = self.seen, "session has ended");
         self.core.caught_up.send_replace(false);
         let mut open = Vec::new();

@@ -50,9 +50,10 @@ pub(crate) struct Call {
 }
 
 impl Call {
-    /// Whether doing it twice is the same as doing it once, answer included.
+    /// Whether asking twice gives the answer of asking once. Most writes set a state, and setting it again changes nothing;
+    /// but a second code is another one, and who has left is told that he is no member.
     pub fn is_repeatable(&self) -> bool {
-        !matches!(self.op, Op::Invite(_) | Op::Join(_) | Op::Leave(_) | Op::Kick(_) | Op::MakeCode(_))
+        !matches!(self.op, Op::Leave(_) | Op::MakeCode(_))
     }
 }
 

@@ -32,6 +32,10 @@ const GATE_LIMIT: Duration = Duration::from_secs(10);
 /// Failed tries to resume at an unreachable manager, after which the ticket's other managers are tried.
 const RESUME_TRIES: u32 = 3;
 
+/// How long a server holds a session whose connection is lost, as the protocol says. The token is good for longer: it then
+/// opens a new session without the gateway.
+const RESUME_WINDOW: Duration = Duration::from_secs(30);
+
 /// A ticket in hand.
 struct Ticket {
     token: Bytes,
@@ -45,7 +49,10 @@ struct Resume {
     token: Bytes,
     proof_key: Bytes,
     seen: u64,
+    /// The token is good until then.
     until: Instant,
+    /// The session is held until then.
+    held_until: Instant,
     address: wire::Address,
     tries: u32,
 }
@@ -173,8 +180,9 @@ impl Supervisor {
         self.core.happen(Happening::Failed { attempt, next_in, cause });
         let until = tokio::time::sleep(next_in);
         tokio::pin!(until);
+        let mut lapsed = false;
         loop {
-            let lapse = self.resume.as_ref().map(|r| r.until);
+            let lapse = self.resume.as_ref().map(|r| r.held_until).filter(|_| !lapsed);
             let lapsing = async {
                 match lapse {
                     Some(at) => tokio::time::sleep_until(at.into()).await,
@@ -185,7 +193,10 @@ impl Supervisor {
                 () = &mut until => break,
                 () = self.core.hurry.notified(), if retry_after.is_none() => break,
                 () = self.core.shutdown.cancelled() => return false,
-                () = lapsing => self.forget_session(),
+                () = lapsing => {
+                    lapsed = true;
+                    self.core.happen(Happening::Lapsed { now_ms: unix_ms() });
+                }
             }
         }
         true
@@ -234,12 +245,12 @@ impl Supervisor {
         );
         let (end, seen) = connection.run().await;
         self.backoff.on_session_end(began.elapsed());
-        // Counted from the end: the server holds the session for this long after the connection is lost.
         self.resume = millis(valid_ms).filter(|_| !resume.is_empty()).map(|valid| Resume {
             token: resume,
             proof_key,
             seen,
-            until: Instant::now() + valid,
+            until: began + valid,
+            held_until: Instant::now() + valid.min(RESUME_WINDOW),
             address,
             tries: 0,
         });
