@@ -442,6 +442,26 @@ async fn received_and_read_are_told_together() {
 }
 
 #[tokio::test]
+async fn a_room_that_may_not_be_marked_does_not_hold_up_the_others() {
+    let server = Server::start();
+    let alice = connected(options(&server, "alice")).await;
+    let rooms: Vec<_> = (0..10).map(|n| RoomId::from_bytes([n; 16])).collect();
+    server.world.lock().closed_room = Some(rooms[3]);
+    for room in &rooms {
+        alice.mark_read(*room, 1);
+    }
+    let taken = || {
+        let world = server.world.lock();
+        let marks = world.requests.iter().filter_map(|o| match o {
+            Op::Mark(m) if m.cursors.iter().all(|c| c.room != rooms[3].to_wire()) => Some(m.cursors.len()),
+            _ => None,
+        });
+        marks.sum::<usize>()
+    };
+    eventually("the other nine are marked", || taken() == 9).await;
+}
+
+#[tokio::test]
 async fn foreground_and_background_are_told() {
     let server = Server::start();
     let alice = connected(Options { app_state: AppState::Background, ..options(&server, "alice") }).await;

@@ -1,5 +1,5 @@
 //! What the tests of the client share: a small server that does what a test tells it, misbehaviour included, and a network
-//! that does the same. (The whole path with the real roles is tested in `real_roles.rs`.)
+//! that does the same. (The real gateway and backend are met in `real_gateway.rs`.)
 
 #![allow(dead_code)]
 

@@ -39,6 +39,8 @@ pub struct World {
     pub hello_refusals: VecDeque<Refusal>,
     pub gate_refusals: VecDeque<Refusal>,
     pub syncs_refused: usize,
+    /// A room whose cursors may not be marked; a batch with it is refused whole.
+    pub closed_room: Option<RoomId>,
     /// Nobody is let in.
     pub down: bool,
     /// Sessions are not continued.
@@ -148,6 +150,11 @@ impl World {
                 let mut rooms: Vec<_> = self.rooms.keys().map(|r| self.info(*r)).collect();
                 rooms.sort_by(|a, b| a.room.cmp(&b.room));
                 answer::Result::Rooms(wire::RoomList { rooms, more: false })
+            }
+            Op::Mark(mark)
+                if mark.cursors.iter().any(|c| self.closed_room.is_some_and(|r| c.room == r.to_wire())) =>
+            {
+                answer::Result::Refusal(Refusal::of(Code::NotAMember).into())
             }
             Op::Sync(_) if self.syncs_refused > 0 => {
                 self.syncs_refused -= 1;
