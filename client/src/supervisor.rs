@@ -11,6 +11,7 @@ use buslane_shared::backoff::Backoff;
 use buslane_shared::id::SessionId;
 use buslane_shared::wire;
 use bytes::Bytes;
+use futures_util::FutureExt;
 use tokio::sync::mpsc;
 
 use crate::connection::{Connection, End};
@@ -178,6 +179,8 @@ impl Supervisor {
         let next_in = self.backoff.next_wait(retry_after, rand::random());
         tracing::debug!(attempt, ?next_in, %cause, "no session");
         self.core.happen(Happening::Failed { attempt, next_in, cause });
+        // A hint from before this failure is no reason to skip its wait: all clients would come back at once.
+        let _ = self.core.hurry.notified().now_or_never();
         let until = tokio::time::sleep(next_in);
         tokio::pin!(until);
         let mut lapsed = false;

@@ -3,11 +3,14 @@
 //! Certificates are always checked against the given authority; there is no switch to turn that off. 0-RTT and session
 //! resumption are off: they save nothing measurable here and 0-RTT data can be replayed.
 
+use std::collections::VecDeque;
 use std::net::{Ipv4Addr, Ipv6Addr, SocketAddr};
 use std::sync::Arc;
 use std::time::Duration;
 
 use buslane_shared::limits::{ALPN_GATE, ALPN_SESSION};
+use futures_util::StreamExt;
+use futures_util::stream::FuturesUnordered;
 use parking_lot::Mutex;
 use quinn::crypto::rustls::QuicClientConfig;
 use rustls::client::Resumption;
@@ -23,6 +26,9 @@ const HANDSHAKE_LIMIT: Duration = Duration::from_secs(5);
 /// What a round trip is assumed to take before one was measured: a first packet that a starting server missed goes again
 /// after three times this.
 const INITIAL_RTT: Duration = Duration::from_millis(150);
+
+/// How long an address of a name is tried alone.
+const HEAD_START: Duration = Duration::from_millis(250);
 
 /// Kernel buffers of a socket: a burst of answers to a full pipeline fits.
 const SOCKET_BUFFER_BYTES: usize = 1024 * 1024;
@@ -70,7 +76,8 @@ impl Transport {
         })
     }
 
-    /// Connects to `address` (`host:port`), whose certificate must be for `server_name`. All addresses of a name are tried.
+    /// Connects to `address` (`host:port`), whose certificate must be for `server_name`. The addresses of a name are tried
+    /// in their order, each with a head start before the next one; the first that answers is taken (RFC 8305, section 5).
     pub async fn connect(
         &self,
         protocol: Protocol,
@@ -80,14 +87,24 @@ impl Transport {
         let resolved = tokio::net::lookup_host(address)
             .await
             .map_err(|e| Error::unreachable(format_args!("{address}: {e}")))?;
+        let mut waiting: VecDeque<SocketAddr> = resolved.collect();
         let mut last = Error::unreachable(format_args!("{address} has no address"));
-        for addr in resolved {
-            match self.connect_one(protocol, addr, server_name).await {
-                Ok(connection) => return Ok(connection),
-                Err(error) => last = error,
+        let mut tries = FuturesUnordered::new();
+        loop {
+            if tries.is_empty() {
+                let Some(addr) = waiting.pop_front() else { return Err(last) };
+                tries.push(self.connect_one(protocol, addr, server_name));
+            }
+            tokio::select! {
+                Some(tried) = tries.next() => match tried {
+                    Ok(connection) => return Ok(connection),
+                    Err(error) => last = error,
+                },
+                () = tokio::time::sleep(HEAD_START), if !waiting.is_empty() => {
+                    tries.extend(waiting.pop_front().map(|addr| self.connect_one(protocol, addr, server_name)));
+                }
             }
         }
-        Err(last)
     }
 
     async fn connect_one(

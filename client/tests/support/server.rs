@@ -45,8 +45,8 @@ pub struct World {
     pub down: bool,
     /// Sessions are not continued.
     pub forgetful: bool,
-    /// Requests of this kind get no answer.
-    pub mute_history: bool,
+    /// Requests for history and for codes get no answer.
+    pub mute: bool,
     pub addresses: Vec<SocketAddr>,
     pub enrols: usize,
     pub enters: usize,
@@ -509,7 +509,7 @@ fn on_request(
             }
             None => Some(answer::Result::Receipt(world.append(user, device, send))),
         },
-        Op::History(_) if world.mute_history => None,
+        Op::History(_) | Op::MakeCode(_) if world.mute => None,
         op => Some(world.answer(user, op)),
     };
     if !matches!(op, Op::Send(_)) {
