@@ -1,0 +1,303 @@
+"""A client of Buslane, written from docs/protocol.md: devices that enrol and enter, and their sessions."""
+
+import asyncio
+import hashlib
+import hmac
+import os
+import time
+import uuid
+from dataclasses import dataclass, field
+
+from cryptography.hazmat.primitives import serialization
+from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
+
+import transport
+import wire
+from wire import common, gate, session
+
+ALPN_GATE, ALPN_SESSION = "buslane-gate/1", "buslane/1"
+GATE_EXPORTER, SESSION_EXPORTER = b"EXPORTER-buslane-gate", b"EXPORTER-buslane-session"
+GATE_PREFIX, SESSION_PREFIX = b"buslane gate proof v1\0", b"buslane session proof v1\0"
+VERSION = 1
+
+
+class Refused(Exception):
+    """A typed no."""
+
+    def __init__(self, refusal):
+        self.refusal, self.name = refusal, wire.code_name(refusal.code)
+        super().__init__(f"{self.name}: {refusal.detail}")
+
+
+def client_id() -> bytes:
+    """A UUID of version 7 (RFC 9562, section 5.7)."""
+    value = (time.time_ns() // 1_000_000) << 80 | int.from_bytes(os.urandom(10), "big")
+    value = value & ~(0xF << 76) | 7 << 76
+    value = value & ~(0x3 << 62) | 2 << 62
+    return value.to_bytes(16, "big")
+
+
+def direct_room(one: str, other: str) -> bytes:
+    """The room of two users, computed as the protocol says."""
+    low, high = sorted([one.encode(), other.encode()])
+    out = bytearray(hashlib.sha256(b"direct\0" + low + b"\0" + high).digest()[:16])
+    out[6], out[8] = out[6] & 0x0F | 0x80, out[8] & 0x3F | 0x80
+    return bytes(out)
+
+
+class Gate:
+    """One connection to the gateway."""
+
+    def __init__(self, connection: transport.Connection):
+        self.connection = connection
+        self.statement = GATE_PREFIX + connection.export(GATE_EXPORTER)
+
+    @classmethod
+    async def open(cls, system: "System", alpn: str | None = ALPN_GATE) -> "Gate":
+        config = transport.configuration(alpn, system.ca, "localhost")
+        return cls(await transport.connect(system.gate, config))
+
+    async def exchange(self, data: bytes):
+        """Sends bytes on a stream of their own; the answer, as it is."""
+        stream = self.connection.open()
+        stream.write(data, end=True)
+        answer = gate.GateAnswer.FromString(await stream.frame())
+        assert await stream.frame() is None, "more than one answer on a stream of the gate"
+        return answer
+
+    async def ask(self, **op):
+        """Sends one request; its good answer, or Refused."""
+        answer = await self.exchange(wire.frame(gate.GateRequest(version=VERSION, deadline_ms=5000, **op)))
+        kind = answer.WhichOneof("result")
+        if kind == "refusal":
+            raise Refused(answer.refusal)
+        return getattr(answer, kind)
+
+    async def __aenter__(self):
+        return self
+
+    async def __aexit__(self, *_):
+        await self.connection.leave()
+
+
+@dataclass
+class System:
+    """Where the system is, and whom to trust for it."""
+
+    gate: str
+    front: str
+    wake: str
+    ca: str
+
+
+@dataclass
+class Device:
+    """A device: its key, and what it was given."""
+
+    system: System
+    user: str
+    name: str = "interop"
+    key: Ed25519PrivateKey = field(default_factory=Ed25519PrivateKey.generate)
+    credential: bytes = b""
+    ticket: object = None
+
+    @property
+    def public_key(self) -> bytes:
+        return self.key.public_key().public_bytes(serialization.Encoding.Raw, serialization.PublicFormat.Raw)
+
+    @property
+    def id(self) -> bytes:
+        return hashlib.sha256(self.public_key).digest()[:16]
+
+    def enrol_request(self, statement: bytes, **right):
+        right = right or {"open": True}
+        return gate.Enrol(
+            user=self.user,
+            device_key=self.public_key,
+            device_name=self.name,
+            proof=self.key.sign(statement),
+            **right,
+        )
+
+    async def enrol(self, **right):
+        async with await Gate.open(self.system) as door:
+            enrolled = await door.ask(enrol=self.enrol_request(door.statement, **right))
+        self.credential = enrolled.credential
+        return enrolled
+
+    async def enter(self, app_state=common.APP_STATE_FOREGROUND):
+        async with await Gate.open(self.system) as door:
+            proof = self.key.sign(door.statement)
+            request = gate.Enter(
+                credential=self.credential, proof=proof, app_state=app_state, reason=common.REASON_OPENED
+            )
+            self.ticket = await door.ask(enter=request)
+        return self.ticket
+
+    async def dial(self, port: str = "front", alpn: str | None = ALPN_SESSION, **options) -> transport.Connection:
+        """A connection to the session manager of the ticket, without a hello."""
+        address = self.ticket.addresses[0]
+        config = transport.configuration(alpn, self.system.ca, address.server_name, **options)
+        return await transport.connect(getattr(address, port), config)
+
+    def hello(self, connection: transport.Connection, **fields):
+        """The hello for this connection; fields replace what it would hold."""
+        exported = connection.export(SESSION_EXPORTER)
+        proof = hmac.new(self.ticket.proof_key, SESSION_PREFIX + exported, "sha256").digest()
+        values = {
+            "version": VERSION,
+            "proof": proof,
+            "app_state": common.APP_STATE_FOREGROUND,
+            "reason": common.REASON_OPENED,
+            "agent": "interop aioquic",
+        }
+        if "resume" not in fields:
+            values["ticket"] = self.ticket.ticket
+        return session.ClientFrame(hello=session.Hello(**(values | fields)))
+
+    async def session(self, port: str = "front", behind_hello=(), window: int = 1 << 20, **hello) -> "Session":
+        """A session; `behind_hello` are requests that are sent in the flight of the hello."""
+        if self.ticket is None:
+            await self.enter()
+        connection = await self.dial(port, window=window)
+        opened = Session(self, connection)
+        flight = wire.frame(self.hello(connection, **hello))
+        waits = []
+        for op in behind_hello:
+            data, wait = opened.prepare(op)
+            flight += data
+            waits.append(wait)
+        opened.talk.write(flight)
+        await opened.begin()
+        opened.behind_hello = [await asyncio.wait_for(wait, transport.LIMIT_S) for wait in waits]
+        return opened
+
+
+class Session:
+    """One session: requests by their id, events in their order."""
+
+    def __init__(self, device: Device, connection: transport.Connection):
+        self.device, self.connection = device, connection
+        self.talk = connection.open()
+        self.waiting: dict[int, asyncio.Future] = {}
+        self.events: list = []
+        self.changed = asyncio.Event()
+        self.seen = 0
+        self.next_id = 0
+        self.welcome = None
+        self.go_away = None
+        self.reader: asyncio.Task | None = None
+        self.behind_hello: list = []
+
+    async def begin(self) -> None:
+        first = session.ServerFrame.FromString(await self.talk.frame())
+        if first.WhichOneof("kind") == "refusal":
+            end = await self.connection.closed()
+            assert end.by_application and end.code == first.refusal.code, f"closed by {end}, not by {first.refusal.code}"
+            raise Refused(first.refusal)
+        self.welcome = first.welcome
+        self.reader = asyncio.create_task(self.read())
+
+    async def read(self) -> None:
+        """Takes answers and events until the connection ends."""
+        try:
+            while (body := await self.talk.frame(limit_s=3600)) is not None:
+                kind = (frame := session.ServerFrame.FromString(body)).WhichOneof("kind")
+                if kind == "answer":
+                    self.take(frame.answer)
+                elif kind == "event":
+                    self.events.append(frame.event)
+                elif kind == "go_away":
+                    self.go_away = frame.go_away
+                self.changed.set()
+        except transport.Closed:
+            pass
+        finally:
+            self.changed.set()
+            for wait in self.waiting.values():
+                if not wait.done():
+                    wait.set_exception(self.connection.end or ConnectionError("the talk stream ended"))
+
+    def take(self, answer) -> None:
+        wait = self.waiting.pop(answer.id)  # KeyError: an answer that nobody asked for, or a second one
+        if not wait.done():
+            wait.set_result(answer)
+
+    def prepare(self, op: dict, deadline_ms: int = 10_000) -> tuple[bytes, asyncio.Future]:
+        self.next_id += 1
+        request = session.Request(id=self.next_id, deadline_ms=deadline_ms, **op)
+        wait = asyncio.get_running_loop().create_future()
+        self.waiting[self.next_id] = wait
+        return wire.frame(session.ClientFrame(request=request)), wait
+
+    async def answer(self, **op):
+        """Sends a request on the talk stream; its answer, as it is."""
+        data, wait = self.prepare(op)
+        self.talk.write(data)
+        return await asyncio.wait_for(wait, transport.LIMIT_S)
+
+    async def ask(self, **op):
+        """Sends a request on the talk stream; its good result, or Refused."""
+        return result(await self.answer(**op))
+
+    async def ask_all(self, ops: list[dict]) -> list:
+        """Sends requests in one flight; their answers, as they are."""
+        prepared = [self.prepare(op) for op in ops]
+        self.talk.write(b"".join(data for data, _ in prepared))
+        return await asyncio.wait_for(asyncio.gather(*(wait for _, wait in prepared)), 6 * transport.LIMIT_S)
+
+    async def ask_bulk(self, **op):
+        """Sends a request on a stream of its own; its good result, or Refused."""
+        stream = self.connection.open()
+        data, _ = self.prepare(op)
+        del self.waiting[self.next_id]
+        stream.write(data, end=True)
+        answer = session.ServerFrame.FromString(await stream.frame()).answer
+        assert answer.id == self.next_id
+        assert await stream.frame() is None, "the server ends a bulk stream that the client has ended"
+        return result(answer)
+
+    async def send(self, room: bytes, body: bytes | str, **fields):
+        body = body.encode() if isinstance(body, str) else body
+        values = {"client_id": client_id()} | fields
+        return await self.ask(send=session.Send(room=room, body=body, **values))
+
+    async def until(self, found, limit_s: float = transport.LIMIT_S):
+        """Waits until `found()` is something, and gives it back."""
+        async with asyncio.timeout(limit_s):
+            while not (value := found()):
+                self.changed.clear()
+                await self.changed.wait()
+        return value
+
+    async def delivered(self, room: bytes, seq: int):
+        """The delivery of one message."""
+        def find():
+            messages = (e.delivery for e in self.events if e.HasField("delivery"))
+            return next((d for d in messages if d.message.room == room and d.message.seq == seq), None)
+        return await self.until(find)
+
+    def tell_seen(self) -> None:
+        if self.events:
+            self.talk.write(wire.frame(session.ClientFrame(seen=self.events[-1].no)))
+
+    async def leave(self) -> None:
+        if self.reader:
+            self.reader.cancel()
+        await self.connection.leave()
+
+    def vanish(self) -> None:
+        if self.reader:
+            self.reader.cancel()
+        self.connection.vanish()
+
+
+def result(answer):
+    kind = answer.WhichOneof("result")
+    if kind == "refusal":
+        raise Refused(answer.refusal)
+    return getattr(answer, kind)
+
+
+def text_id(identifier: bytes) -> str:
+    return str(uuid.UUID(bytes=identifier))
