@@ -13,12 +13,20 @@ pub mod send;
 pub mod tail;
 pub mod up;
 
+use buslane_chassis::telemetry::{self, LogConfig};
 use tokio::runtime::Builder;
 
 use crate::failure::{Exit, Failure};
 
-/// Runs a command for people to its end: one thread is enough for one connection.
+/// Set to a filter, it makes a command for people log to stderr.
+const LOG_VARIABLE: &str = "BUSLANE_LOG";
+
+/// Runs a command for people to its end: one thread is enough for one connection. Its log is silent unless somebody
+/// asks for it.
 pub fn block_on<T>(command: impl Future<Output = Result<T, Failure>>) -> Result<T, Failure> {
+    if std::env::var_os(LOG_VARIABLE).is_some() {
+        telemetry::init(&LogConfig::default());
+    }
     let runtime = Builder::new_current_thread().enable_all().build().map_err(|e| no_runtime(&e))?;
     runtime.block_on(command)
 }
