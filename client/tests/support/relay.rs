@@ -32,8 +32,14 @@ pub struct Relay {
 }
 
 impl Relay {
+    /// At a free port, in front of `server`.
     pub async fn to(server: SocketAddr, seed: u64) -> Self {
-        let entry = Arc::new(UdpSocket::bind("127.0.0.1:0").await.unwrap());
+        Self::between("127.0.0.1:0".parse().unwrap(), server, seed).await
+    }
+
+    /// At `here`, in front of `server`.
+    pub async fn between(here: SocketAddr, server: SocketAddr, seed: u64) -> Self {
+        let entry = Arc::new(UdpSocket::bind(here).await.unwrap());
         let address = entry.local_addr().unwrap();
         let weather = Arc::new(Mutex::new(Weather::default()));
         let exits = Arc::new(Mutex::new(HashMap::new()));
