@@ -186,7 +186,7 @@ class Session:
         self.next_id = 0
         self.welcome = None
         self.go_away = None
-        self.reader: asyncio.Task | None = None
+        self.tasks: list[asyncio.Task] = []
         self.behind_hello: list = []
 
     async def begin(self) -> None:
@@ -196,7 +196,14 @@ class Session:
             assert end.by_application and end.code == first.refusal.code, f"closed by {end}, not by {first.refusal.code}"
             raise Refused(first.refusal)
         self.welcome = first.welcome
-        self.reader = asyncio.create_task(self.read())
+        self.tasks = [asyncio.create_task(self.read()), asyncio.create_task(self.beat())]
+
+    async def beat(self) -> None:
+        """The heartbeat that the protocol asks for."""
+        while self.connection.end is None:
+            await asyncio.sleep(self.welcome.ping_interval_ms / 1000)
+            if self.connection.end is None:
+                self.talk.write(self.prepare({"ping": session.Ping()})[0])
 
     async def read(self) -> None:
         """Takes answers and events until the connection ends."""
@@ -217,6 +224,7 @@ class Session:
             for wait in self.waiting.values():
                 if not wait.done():
                     wait.set_exception(self.connection.end or ConnectionError("the talk stream ended"))
+                    wait.exception()  # whoever waits gets it all the same; nobody may wait for a heartbeat
 
     def take(self, answer) -> None:
         wait = self.waiting.pop(answer.id)  # KeyError: an answer that nobody asked for, or a second one
@@ -281,14 +289,18 @@ class Session:
         if self.events:
             self.talk.write(wire.frame(session.ClientFrame(seen=self.events[-1].no)))
 
+    def fall_silent(self) -> None:
+        """No more heartbeats, as if the app had hung."""
+        self.tasks[1].cancel()
+
     async def leave(self) -> None:
-        if self.reader:
-            self.reader.cancel()
+        for task in self.tasks:
+            task.cancel()
         await self.connection.leave()
 
     def vanish(self) -> None:
-        if self.reader:
-            self.reader.cancel()
+        for task in self.tasks:
+            task.cancel()
         self.connection.vanish()
 
 
