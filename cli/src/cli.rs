@@ -5,7 +5,7 @@
 
 use clap::{Parser, Subcommand};
 
-use crate::commands::{account, backup, chat, config, ctl, keys, restore, role, room, send, tail, up};
+use crate::commands::{account, backup, chat, config, ctl, keys, load, restore, role, room, send, tail, up};
 use crate::failure::Failure;
 use crate::output::Output;
 
@@ -69,6 +69,8 @@ enum Command {
     Backup(backup::BackupArgs),
     /// Make a data folder from a backup
     Restore(restore::RestoreArgs),
+    /// Measure what this machine does
+    Load(load::LoadArgs),
 }
 
 impl Cli {
@@ -95,6 +97,7 @@ impl Cli {
             Command::Keys(args) => keys::run(args, output),
             Command::Backup(args) => backup::run(args, output),
             Command::Restore(args) => restore::run(args, output),
+            Command::Load(args) => load::run(args, output),
         }
     }
 }

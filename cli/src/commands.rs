@@ -6,6 +6,7 @@ pub mod chat;
 pub mod config;
 pub mod ctl;
 pub mod keys;
+pub mod load;
 pub mod restore;
 pub mod role;
 pub mod room;

@@ -27,8 +27,11 @@ const FRONT_LIMIT: Duration = Duration::from_secs(10);
 /// How long the backend may take after that: what is queued is written, a running backup ends.
 const BACK_LIMIT: Duration = Duration::from_secs(10);
 
-/// How often checks look at what they follow.
+/// How often a check that is ready looks at what it follows.
 const LOOK_EVERY: Duration = Duration::from_millis(500);
+
+/// How often one that is not looks: somebody may wait for it.
+const LOOK_AGAIN: Duration = Duration::from_millis(10);
 
 /// The exit code of a process that was told to stop twice.
 const STOPPED_AT_ONCE: i32 = 130;
@@ -120,12 +123,18 @@ impl Process {
     fn follow(&self, trouble: impl Fn() -> Option<String> + Send + 'static, check: Check) {
         let token = self.back.token().clone();
         self.back.tracker().spawn(async move {
-            let mut tick = tokio::time::interval(LOOK_EVERY);
-            while token.run_until_cancelled(tick.tick()).await.is_some() {
-                match trouble() {
-                    None => check.ready(),
-                    Some(why) => check.not_ready(why),
-                }
+            let mut wait = Duration::ZERO;
+            while token.run_until_cancelled(tokio::time::sleep(wait)).await.is_some() {
+                wait = match trouble() {
+                    None => {
+                        check.ready();
+                        LOOK_EVERY
+                    }
+                    Some(why) => {
+                        check.not_ready(why);
+                        LOOK_AGAIN
+                    }
+                };
             }
         });
     }

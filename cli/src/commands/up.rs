@@ -171,8 +171,9 @@ impl Running {
             .map_err(|e| explain_start(&e))?;
         let backend: Backend = service.clone();
 
-        let gate_feed = Feed::follow(backend.clone(), RoleKind::Gateway, "up", &process.back);
-        let session_feed = Feed::follow(backend.clone(), RoleKind::SessionManager, "up", &process.back);
+        // They end before the backend, which would otherwise seem to have gone away.
+        let gate_feed = Feed::follow(backend.clone(), RoleKind::Gateway, "up", &process.front);
+        let session_feed = Feed::follow(backend.clone(), RoleKind::SessionManager, "up", &process.front);
         let gateway = Gateway::bind(
             settings.gateway.clone(),
             &identity,

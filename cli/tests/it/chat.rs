@@ -36,12 +36,22 @@ impl Chat {
 
     /// Waits for a message.
     fn hear(&self, what: &str) {
-        while !self.lines.recv_timeout(LIMIT).unwrap_or_else(|_| panic!("never heard {what:?}")).ends_with(what) {}
+        while !self
+            .lines
+            .recv_timeout(LIMIT)
+            .unwrap_or_else(|_| panic!("never heard {what:?}"))
+            .ends_with(what)
+        {}
     }
 
     /// Waits for a remark about the conversation.
     fn be_told(&self, what: &str) {
-        while !self.talk.recv_timeout(LIMIT).unwrap_or_else(|_| panic!("was never told {what:?}")).contains(what) {}
+        while !self
+            .talk
+            .recv_timeout(LIMIT)
+            .unwrap_or_else(|_| panic!("was never told {what:?}"))
+            .contains(what)
+        {}
     }
 
     /// Closes the input; the chat must end by itself.

@@ -1,0 +1,113 @@
+//! `load`: measure this very binary from outside, as processes of its own.
+//!
+//! Each figure starts a server on a fresh folder, so an `up` that runs is not touched. The table is only worth something on
+//! a machine that does nothing else.
+
+mod yardstick;
+
+use std::path::PathBuf;
+
+use buslane_loadtest::figures;
+use buslane_loadtest::steady::{self, NAMES, Plan};
+use clap::builder::PossibleValuesParser;
+use clap::{Args, Subcommand};
+
+use crate::failure::{Exit, Failure};
+use crate::output::Output;
+
+const EXAMPLES: &str = "\
+Examples:
+  buslane load steady                         the table of the README; takes some minutes
+  buslane load steady --only sends --scale 0.1
+  buslane load steady --json
+
+The exit code is 0 only if every target was reached.";
+
+/// Arguments of `load`.
+#[derive(Debug, Args)]
+#[command(after_help = EXAMPLES)]
+pub struct LoadArgs {
+    #[command(subcommand)]
+    command: LoadCommand,
+}
+
+#[derive(Debug, Subcommand)]
+enum LoadCommand {
+    /// What one machine does when nothing is wrong
+    Steady {
+        /// Share of the full load: less is quicker and less precise
+        #[arg(long, value_name = "SHARE", default_value_t = 1.0, value_parser = share)]
+        scale: f64,
+        /// Take only this figure; may be repeated
+        #[arg(long, value_name = "NAME", value_parser = PossibleValuesParser::new(NAMES))]
+        only: Vec<String>,
+        /// Folder for the servers' data, on the disk that is to be measured [default: the system's temporary folder]
+        #[arg(long, value_name = "DIR")]
+        work: Option<PathBuf>,
+    },
+    /// What the store alone does: durable appends without anything above it
+    AppendRate {
+        /// Folder for the store, new or empty; it stays
+        #[arg(long, value_name = "DIR")]
+        dir: PathBuf,
+        /// How many appends
+        #[arg(long, value_name = "N", default_value_t = 100_000)]
+        count: u64,
+        /// Bytes of each
+        #[arg(long, value_name = "BYTES", default_value_t = 200)]
+        size: usize,
+        /// Appends without an answer at a time
+        #[arg(long, value_name = "K", default_value_t = 256)]
+        in_flight: usize,
+    },
+    /// A QUIC server that only shakes hands and answers one request, to hold a login against
+    BareQuic {
+        /// Folder for its certificate
+        #[arg(long, value_name = "DIR")]
+        dir: PathBuf,
+    },
+}
+
+/// Runs `load`.
+pub fn run(args: LoadArgs, output: Output) -> Result<(), Failure> {
+    match args.command {
+        LoadCommand::Steady { scale, only, work } => steady(scale, only, work, output),
+        LoadCommand::AppendRate { dir, count, size, in_flight } => {
+            super::serve(yardstick::append_rate(&dir, count, size, in_flight, output))
+        }
+        LoadCommand::BareQuic { dir } => super::serve(yardstick::bare_quic(&dir)),
+    }
+}
+
+fn steady(scale: f64, only: Vec<String>, work: Option<PathBuf>, output: Output) -> Result<(), Failure> {
+    let program =
+        std::env::current_exe().map_err(|e| failed(format!("this program does not find itself: {e}")))?;
+    let parent = work.unwrap_or_else(std::env::temp_dir);
+    let work = parent.join(format!("buslane-load-{}", std::process::id()));
+    let plan = Plan { program, work: work.clone(), scale, only };
+    let measured = super::serve(async {
+        tokio::select! {
+            measured = steady::run(&plan, |name| output.talk(&format!("measuring {name} ..."))) => {
+                measured.map_err(|e| failed(format!("{e:#}")))
+            }
+            _ = tokio::signal::ctrl_c() => Err(failed("interrupted".to_owned())),
+        }
+    });
+    // What is left of the folder is only in the way.
+    let _ = std::fs::remove_dir_all(&work);
+    let measured = measured?;
+    output.result(&measured, || figures::table(&measured).trim_end().to_owned())?;
+    if measured.iter().all(|figure| figure.pass) {
+        return Ok(());
+    }
+    Err(Failure::new(Exit::Refused, "target_missed", "a target was missed: see the table"))
+}
+
+fn failed(message: String) -> Failure {
+    Failure::new(Exit::Refused, "not_measured", message)
+}
+
+fn share(text: &str) -> Result<f64, String> {
+    let share: f64 = text.parse().map_err(|_| "write a number such as 0.1".to_owned())?;
+    if share > 0.0 && share <= 10.0 { Ok(share) } else { Err("write a number above 0, up to 10".to_owned()) }
+}
