@@ -355,6 +355,20 @@ async def resume_with_a_gap(world: World):
     assert [m.seq for m in batch.messages] == [head - 1, head]
 
 
+async def ends(world: World):
+    """a client that finishes its talk stream still gets its answers; then the session is over for good"""
+    leaving = await world.device("carol").session()
+    data, wait = leaving.prepare({"list_rooms": session.ListRooms()})
+    leaving.talk.write(data, end=True)
+    assert client.result(await asyncio.wait_for(wait, 10)) is not None
+    end = await leaving.connection.closed()
+    assert wire.code_name(end.code) == "closed_by_client", end
+    again = await world.device("carol").session(resume=leaving.welcome.resume, seen=0)
+    assert not again.welcome.resumed and again.welcome.session != leaving.welcome.session
+    await leaving.leave()
+    world.sessions["carol"] = again
+
+
 async def replaced(world: World):
     """a newer session of the same device: the older one is told, and ends"""
     older = world.on("carol")
@@ -394,7 +408,7 @@ async def goes_away(world: World):
 
 STEPS = [
     enrol, enrol_again, enter, hello, ping, pipelined, open_direct, send, duplicate, order, sync, bulk_stream_stays,
-    largest, cursors, group, removed, settings, second_device, move, key_update, resume, resume_with_a_gap, replaced,
-    revoked,
+    largest, cursors, group, removed, settings, second_device, move, key_update, resume, resume_with_a_gap, ends,
+    replaced, revoked,
 ]  # fmt: skip
 LAST_STEPS = [goes_away]
