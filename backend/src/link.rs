@@ -7,6 +7,7 @@ use buslane_shared::id::{DeviceId, SessionId, UserId};
 use buslane_shared::refusal::{Code, Refusal};
 use buslane_shared::wire;
 use buslane_shared::wire::from_manager::Kind;
+use buslane_shared::wire::to_manager;
 use tokio::sync::mpsc;
 
 use crate::core::Core;
@@ -47,7 +48,17 @@ async fn run(
     loop {
         tokio::select! {
             frame = up.recv() => match frame {
-                Some(frame) => take(&core, &link, frame),
+                Some(frame) => {
+                    if let Some(no) = take(&core, &link, frame) {
+                        // Not droppable like a delivery: requests of new sessions wait for it.
+                        let applied = wire::ToManager { kind: Some(to_manager::Kind::Applied(no)) };
+                        tokio::select! {
+                            _ = gone.send(applied) => {}
+                            () = link.over.cancelled() => break,
+                            () = core.stop.cancelled() => break,
+                        }
+                    }
+                }
                 None => break,
             },
             () = gone.closed() => break,
@@ -60,11 +71,13 @@ async fn run(
     tracing::info!(node = name, "session manager gone");
 }
 
-fn take(core: &Core, link: &Arc<Link>, frame: wire::FromManager) {
+/// Takes over what a session manager says; returns the number of the changes whose taking over it wants to know.
+fn take(core: &Core, link: &Arc<Link>, frame: wire::FromManager) -> Option<u64> {
     match frame.kind {
         Some(Kind::Announce(node)) => {
             core.registry.announce(link, node);
             core.feed.set_nodes(core.registry.nodes());
+            None
         }
         Some(Kind::Sessions(changes)) => {
             if changes.reset {
@@ -81,9 +94,10 @@ fn take(core: &Core, link: &Arc<Link>, frame: wire::FromManager) {
                     Err(refusal) => tracing::warn!(%refusal, "a session manager announced nonsense"),
                 }
             }
+            Some(changes.no).filter(|no| *no > 0)
         }
         // A frame of a later release.
-        None => {}
+        None => None,
     }
 }
 

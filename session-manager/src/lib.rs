@@ -1,1 +1,203 @@
-//! Placeholder.
+//! The session manager: keeps the connections of devices.
+//!
+//! The path of a connection, in the order of the files: `ports` holds the two sockets and their threads, `door` decides on
+//! the first packet, `login` goes from the handshake to the welcome (`hello` verifies), `session` is the life of a
+//! connection (`talk` reads, `request` decides about one request, `flights` holds those without an answer, `outbound`
+//! writes, `bulk` serves further streams), `goodbye` ends it. Beside it: `table` knows which sessions are here, `presence`
+//! is one of them with its mailbox, `link` exchanges sessions and deliveries with the backend, `revocations` ends what lost
+//! its right.
+//!
+//! Why it exists as a role of its own: connections are many, long and cheap; messages are few, short and dear. It must
+//! never need another role to accept a ticket, never hold more for a client than its bounds, and never drop a live
+//! session to save work.
+
+mod bulk;
+pub mod config;
+mod door;
+mod event;
+mod flights;
+mod goodbye;
+mod hello;
+mod link;
+mod login;
+mod meters;
+mod node;
+mod outbound;
+mod ports;
+mod presence;
+mod request;
+mod revocations;
+mod session;
+mod table;
+mod talk;
+
+use std::io;
+use std::net::SocketAddr;
+use std::sync::Arc;
+use std::time::Duration;
+
+use buslane_chassis::api::Backend;
+use buslane_chassis::feed::{Feed, Revocation};
+use buslane_chassis::quic::{EndpointError, Tuning};
+use buslane_chassis::shutdown::Shutdown;
+use buslane_chassis::tls::Identity;
+use buslane_shared::limits::BULK_STREAMS_MAX;
+use buslane_shared::wire;
+use tokio::sync::broadcast;
+use tokio::time::{Instant, timeout_at};
+use tokio_util::sync::CancellationToken;
+use tokio_util::task::TaskTracker;
+
+pub use config::Config;
+
+use door::Door;
+use link::Link;
+use meters::Meters;
+use node::{Node, Port};
+use ports::Listener;
+use presence::Farewell;
+use table::{Queues, Table};
+
+/// Sessions told to leave in one go; then others have their turn.
+const TOLD_PER_ROUND: usize = 256;
+
+/// Time beyond the drain for the last sessions to say goodbye.
+const GOODBYE_LIMIT: Duration = Duration::from_secs(1);
+
+/// How far apart clients of a node that is stopped come back: the nodes that remain see a slope and not a wall.
+const RETURN_SPREAD_MS: u64 = 2_000;
+
+/// Why a session manager did not come up.
+#[derive(Debug, thiserror::Error)]
+pub enum BindError {
+    /// A port or the certificate cannot be used.
+    #[error(transparent)]
+    Endpoint(#[from] EndpointError),
+    /// The system gives no threads.
+    #[error("cannot start threads: {0}; check the limits of this user")]
+    Threads(io::Error),
+    /// The system does not say which address was bound.
+    #[error("the address of a socket is unknown: {0}")]
+    Address(io::Error),
+}
+
+/// A session manager that listens and does not answer yet.
+pub struct SessionManager {
+    node: Arc<Node>,
+    front: Listener,
+    wake: Listener,
+    queues: Queues,
+    revocations: broadcast::Receiver<Revocation>,
+    shutdown: Shutdown,
+}
+
+impl SessionManager {
+    /// Binds both ports and starts their threads.
+    pub fn bind(
+        config: Config,
+        identity: &Identity,
+        backend: Backend,
+        feed: Arc<Feed>,
+        shutdown: &Shutdown,
+    ) -> Result<Self, BindError> {
+        let tuning = Tuning::session(config.times.quic_idle_timeout(), BULK_STREAMS_MAX);
+        let front = Listener::bind("front", config.front_threads(), config.front, identity, tuning)?;
+        let wake = Listener::bind("wake", 1, config.wake, identity, tuning)?;
+        let (table, queues) = Table::new(&config.bounds, config.times.resume_window());
+        let revocations = feed.revocations();
+        let node = Arc::new(Node { config, backend, feed, table: Arc::new(table), tuning });
+        Ok(Self { node, front, wake, queues, revocations, shutdown: shutdown.clone() })
+    }
+
+    /// Address of the front port; with port 0 configured, the port that the system chose.
+    pub fn front_addr(&self) -> SocketAddr {
+        self.front.addr
+    }
+
+    /// Address of the wake port; with port 0 configured, the port that the system chose.
+    pub fn wake_addr(&self) -> SocketAddr {
+        self.wake.addr
+    }
+
+    /// Serves until the shutdown begins, then asks every client to leave, and ends.
+    pub async fn run(self) {
+        let (over, draining) = (CancellationToken::new(), CancellationToken::new());
+        let _over = over.clone().drop_guard();
+        let announcement = self.announcement();
+        let Self { node, front, wake, queues, revocations, shutdown } = self;
+        let (background, sessions) = (TaskTracker::new(), TaskTracker::new());
+        let link = Link::new(Arc::clone(&node), announcement, queues.changes, draining.clone());
+        let until = |task| {
+            let over = over.clone();
+            async move {
+                over.run_until_cancelled(task).await;
+            }
+        };
+        let work: [futures_util::future::BoxFuture<'static, ()>; 3] = [
+            Box::pin(link.run()),
+            Box::pin(queues.waiting.run(Arc::clone(&node.table))),
+            Box::pin(revocations::run(Arc::clone(&node), revocations)),
+        ];
+        for task in work {
+            background.spawn(until(task));
+        }
+        for (name, listener) in [("front", &front), ("wake", &wake)] {
+            let port = Arc::new(Port { node: Arc::clone(&node), meters: Meters::new(name) });
+            let endpoint = listener.endpoint.clone();
+            listener
+                .spawn(Door { endpoint, port, tasks: sessions.clone(), draining: draining.clone() }.run());
+        }
+        tracing::info!(front = %front.addr, wake = %wake.addr, "the session manager answers");
+        shutdown.token().cancelled().await;
+        draining.cancel();
+        drain(&node, &sessions).await;
+        tokio::join!(front.end(), wake.end());
+        over.cancel();
+        background.close();
+        background.wait().await;
+        tracing::info!("the session manager has stopped");
+    }
+
+    /// What clients and the rest of the system are told about this node.
+    fn announcement(&self) -> wire::Node {
+        let config = &self.node.config;
+        let advertised = |addr: SocketAddr| match &config.advertise {
+            // An address of IPv6 needs its brackets.
+            Some(host) => match host.parse() {
+                Ok(ip) => SocketAddr::new(ip, addr.port()).to_string(),
+                Err(_) => format!("{host}:{}", addr.port()),
+            },
+            None => addr.to_string(),
+        };
+        wire::Node {
+            name: config.node.clone(),
+            server_name: config.server_name.clone(),
+            front: advertised(self.front.addr),
+            wake: advertised(self.wake.addr),
+            weight: config.weight,
+            draining: false,
+            sessions: 0,
+        }
+    }
+}
+
+/// Asks every client to leave, each within its own part of the time, and waits until they have.
+async fn drain(node: &Node, sessions: &TaskTracker) {
+    let limit = node.config.times.drain();
+    let until = Instant::now() + limit + GOODBYE_LIMIT;
+    node.table.begin_drain();
+    let all = node.table.all();
+    tracing::info!(sessions = all.len(), "asking every client to leave");
+    for part in all.chunks(TOLD_PER_ROUND) {
+        for presence in part {
+            let within = limit.mul_f64(rand::random_range(0.5..=1.0));
+            let retry_after = Duration::from_millis(rand::random_range(0..=RETURN_SPREAD_MS));
+            presence.farewell(Farewell::Draining { within, retry_after });
+        }
+        tokio::task::yield_now().await;
+    }
+    sessions.close();
+    if timeout_at(until, sessions.wait()).await.is_err() {
+        tracing::warn!("some clients did not leave in time");
+    }
+}

@@ -3,6 +3,7 @@
 //! Each is a type of its own, checked when it is made, so that a device is never passed where a room is meant and a name
 //! from the network is never used before it was checked.
 
+use std::borrow::Borrow;
 use std::fmt;
 use std::str::FromStr;
 use std::sync::Arc;
@@ -43,6 +44,13 @@ pub struct UserId(Arc<str>);
 impl UserId {
     /// The name as text.
     pub fn as_str(&self) -> &str {
+        &self.0
+    }
+}
+
+/// A name is equal, ordered and hashed as its text, so a table of users is searched without making a name first.
+impl Borrow<str> for UserId {
+    fn borrow(&self) -> &str {
         &self.0
     }
 }

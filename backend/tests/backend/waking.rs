@@ -198,7 +198,7 @@ async fn a_reset_is_the_whole_truth() {
     let room = ann.direct(&bob).await;
     let mut manager = world.link("sm").await;
     manager.open(&[&ann, &bob]).await;
-    let reset = wire::SessionChanges { reset: true, opened: vec![bob.session_ref()], closed: vec![] };
+    let reset = wire::SessionChanges { reset: true, opened: vec![bob.session_ref()], ..Default::default() };
     manager.say(wire::from_manager::Kind::Sessions(reset)).await;
     until(async || {
         let devices = ann.ask(Op::ListDevices(wire::ListDevices {})).await.unwrap();

@@ -1,0 +1,177 @@
+//! From the first packet to the welcome: handshake, talk stream, hello, session. Everything within one limit.
+//!
+//! Why it exists: until the ticket is verified a peer is a stranger, and gets one stream, a small window and little time.
+//! The path is written in order, on one screen: shake hands, hear the hello, verify it, open the session, welcome. It must
+//! never wait for another part of the system: keys and revocations are here already.
+
+use std::panic::AssertUnwindSafe;
+use std::sync::Arc;
+
+use buslane_chassis::{clock, quic};
+use buslane_shared::id::SessionId;
+use buslane_shared::limits::{
+    BODY_BYTES_MAX, BULK_STREAMS_MAX, FRAME_BYTES_MAX, FRAME_BYTES_MAX_BEFORE_HELLO, IN_FLIGHT_MAX,
+};
+use buslane_shared::proof::SESSION_EXPORTER;
+use buslane_shared::refusal::{Code, Refusal};
+use buslane_shared::token::Purpose;
+use buslane_shared::wire::{self, client_frame, server_frame};
+use bytes::{Bytes, BytesMut};
+use futures_util::FutureExt;
+use quinn::{Connection, Incoming, SendStream};
+use tokio::time::{Instant, timeout_at};
+
+use crate::door::Handshake;
+use crate::goodbye;
+use crate::hello::{self, Facts, Verified};
+use crate::node::Port;
+use crate::outbound::Outbound;
+use crate::presence::Hold;
+use crate::session::Session;
+use crate::table::Opened;
+use crate::talk::{Broken, Heard, Talk};
+
+/// Serves one connection from its first packet to its end.
+pub(crate) async fn run(port: Arc<Port>, incoming: Incoming, handshake: Handshake) {
+    // Boxed, so that an idle session does not carry the memory of its handshake.
+    let Some((connection, session)) = Box::pin(establish(&port, incoming, &handshake)).await else { return };
+    drop(handshake);
+    if AssertUnwindSafe(session.run()).catch_unwind().await.is_err() {
+        port.meters.panics.increment(1);
+        tracing::error!("a session's task panicked; its connection is closed and the client comes back");
+        goodbye::close(&connection, Code::Internal);
+    }
+}
+
+async fn establish(
+    port: &Arc<Port>,
+    incoming: Incoming,
+    handshake: &Handshake,
+) -> Option<(Connection, Session)> {
+    let deadline = Instant::now() + port.node.config.times.hello_limit();
+    let connection = timeout_at(deadline, incoming.accept().ok()?).await.ok()?.ok()?;
+    let (send, recv) = match timeout_at(deadline, connection.accept_bi()).await {
+        Ok(stream) => stream.ok()?,
+        Err(_) => {
+            port.meters.on_refusal("hello", Code::Timeout);
+            goodbye::close(&connection, Code::Timeout);
+            return None;
+        }
+    };
+    let mut talk = Talk::new(recv, FRAME_BYTES_MAX_BEFORE_HELLO);
+    let accepted = match timeout_at(deadline, hear_hello(&mut talk)).await {
+        Ok(Ok(hello)) => accept(port, &connection, &hello),
+        Ok(Err(refusal)) => Err(refusal?),
+        Err(_) => Err(Refusal::new(Code::Timeout, "the hello was not complete in time")),
+    };
+    match accepted {
+        Ok((hello, opened)) => {
+            port.node.tuning.trust(&connection);
+            talk.trust();
+            let mut out = Outbound::new(send);
+            out.put(&wire::ServerFrame { kind: Some(welcome(port, &hello, &opened)) });
+            let session = Session::new(port, connection.clone(), opened.hold, talk, out);
+            Some((connection, session))
+        }
+        Err(refusal) => {
+            port.meters.on_refusal("hello", refusal.code);
+            refuse(&connection, send, refusal, handshake).await;
+            None
+        }
+    }
+}
+
+/// The first frame, which must be a hello. `Err(None)`: the client is gone.
+async fn hear_hello(talk: &mut Talk) -> Result<wire::Hello, Option<Refusal>> {
+    loop {
+        match talk.next().await {
+            Ok(Heard::Frame(frame, _)) => match frame.kind {
+                Some(client_frame::Kind::Hello(hello)) => return Ok(hello),
+                Some(_) => return Err(Some(Refusal::of(Code::HelloRequired))),
+                // Of a later version.
+                None => {}
+            },
+            Ok(Heard::End) => return Err(Some(Refusal::of(Code::HelloRequired))),
+            Err(broken) => return Err(refusal(&broken)),
+        }
+    }
+}
+
+fn refusal(broken: &Broken) -> Option<Refusal> {
+    broken.code().map(|code| Refusal::new(code, broken.to_string()))
+}
+
+/// Verifies the hello and opens the session.
+fn accept(port: &Port, connection: &Connection, hello: &wire::Hello) -> Result<(Verified, Opened), Refusal> {
+    let node = &port.node;
+    let exporter = quic::exporter(connection, SESSION_EXPORTER).ok_or(Refusal::of(Code::Internal))?;
+    let facts = Facts {
+        keys: &node.feed.keys(),
+        node: &node.config.node,
+        now_ms: clock::unix_ms(),
+        exporter: &exporter,
+        is_revoked: &|device, issued_at_ms| node.feed.is_revoked(device, issued_at_ms),
+    };
+    let verified = hello::verify(hello, &facts)?;
+    let opened = node.table.open(&verified, SessionId::from_bytes(clock::random()))?;
+    // A revocation that came between the two would have found no session.
+    if node.feed.is_revoked(&verified.device, verified.issued_at_ms) {
+        node.table.revoke(&verified.user, verified.device, verified.issued_at_ms);
+        return Err(Refusal::of(Code::Revoked));
+    }
+    match (&verified.resume, opened.resumed) {
+        (None, _) => port.meters.logins.increment(1),
+        (Some(_), true) => port.meters.resumes.increment(1),
+        (Some(_), false) => port.meters.resumes_with_loss.increment(1),
+    }
+    Ok((verified, opened))
+}
+
+fn welcome(port: &Port, hello: &Verified, opened: &Opened) -> server_frame::Kind {
+    let now_ms = clock::unix_ms();
+    let times = &port.node.config.times;
+    let valid_ms = u32::try_from(hello.expires_ms.saturating_sub(now_ms)).unwrap_or(u32::MAX);
+    let resume = resume_token(port, hello, &opened.hold, now_ms);
+    server_frame::Kind::Welcome(wire::Welcome {
+        session: opened.hold.presence.session.to_wire(),
+        resumed: opened.resumed,
+        resume_valid_ms: if resume.is_empty() { 0 } else { valid_ms },
+        resume,
+        ping_interval_ms: times.ping_interval_ms,
+        idle_limit_ms: times.idle_limit_ms,
+        posture: wire::Posture::Normal.into(),
+        now_ms,
+        limits: Some(wire::Limits {
+            frame_bytes: FRAME_BYTES_MAX as u32,
+            body_bytes: BODY_BYTES_MAX as u32,
+            in_flight: IN_FLIGHT_MAX as u32,
+            bulk_streams: BULK_STREAMS_MAX,
+        }),
+        user: hello.user.as_str().to_owned(),
+        device: hello.device.to_wire(),
+    })
+}
+
+/// The right to continue this session here. Empty when no key seals now; the client then uses its ticket.
+fn resume_token(port: &Port, hello: &Verified, hold: &Hold, now_ms: u64) -> Bytes {
+    let body = wire::ResumeBody {
+        user: hello.user.as_str().to_owned(),
+        device: hello.device.to_wire(),
+        proof_key: hello.proof_key.clone(),
+        session: hold.presence.session.to_wire(),
+        expires_ms: hello.expires_ms,
+        node: port.node.config.node.clone(),
+        issued_at_ms: hello.issued_at_ms,
+    };
+    port.node.feed.keys().seal(Purpose::Resume, &body, clock::random(), now_ms).unwrap_or_default()
+}
+
+/// Tells a stranger why not. Where places are short, the close code has to do.
+async fn refuse(connection: &Connection, send: SendStream, refusal: Refusal, handshake: &Handshake) {
+    let code = refusal.code;
+    if handshake.is_pressed() {
+        return goodbye::close(connection, code);
+    }
+    let last = wire::ServerFrame { kind: Some(server_frame::Kind::Refusal(refusal.into())) };
+    goodbye::say(connection, send, BytesMut::new(), &last, code).await;
+}

@@ -1,0 +1,222 @@
+//! One session as the rest of the node sees it: who it is, its mailbox, and which connection holds it.
+//!
+//! Why it exists: a session outlives its connection for a while, so what is delivered to it cannot live in the task of a
+//! connection. Deliveries are put in here by the link; the task of the connection takes them out. It must never be locked
+//! across an await, and whoever pushes must never wait for whoever reads.
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicI32, Ordering};
+use std::task::{Context, Waker};
+use std::time::Duration;
+
+use buslane_shared::UnixMs;
+use buslane_shared::id::{DeviceId, SessionId, UserId};
+use buslane_shared::mailbox::{Mailbox, Pushed, ResumeGap, encode_event};
+use buslane_shared::wire;
+use bytes::{Bytes, BytesMut};
+use parking_lot::Mutex;
+
+/// Why a session is asked to leave, from outside its task.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Farewell {
+    /// A newer session of the device, or a newer connection of this session.
+    Replaced,
+    /// The device lost its right.
+    Revoked,
+    /// The node is being stopped.
+    Draining {
+        /// How long the client may take.
+        within: Duration,
+        /// When it shall come back.
+        retry_after: Duration,
+    },
+}
+
+/// A session in the table.
+#[derive(Debug)]
+pub(crate) struct Presence {
+    pub(crate) user: UserId,
+    pub(crate) device: DeviceId,
+    pub(crate) session: SessionId,
+    /// When the right behind the session was given: what a revocation is compared with.
+    pub(crate) issued_at_ms: UnixMs,
+    app_state: AtomicI32,
+    post: Mutex<Post>,
+}
+
+#[derive(Debug, Default)]
+struct Post {
+    mailbox: Mailbox,
+    /// Connections so far; the newest is the one that may hold the session.
+    connections: u64,
+    /// Whether the newest connection is there.
+    held: bool,
+    waker: Option<Waker>,
+    farewell: Option<Farewell>,
+    /// The backend knows of the session: what is committed from then on is delivered to it.
+    registered: bool,
+    /// Requests were relayed before that, so what they told may be older than the first delivery.
+    exposed: bool,
+}
+
+/// A connection's hold of its session. A newer connection ends it.
+#[derive(Debug, Clone)]
+pub(crate) struct Hold {
+    pub(crate) presence: Arc<Presence>,
+    connection: u64,
+}
+
+/// What a connection finds when it looks after its session.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) struct Found {
+    /// Events written out.
+    pub(crate) events: usize,
+    /// It is asked to leave.
+    pub(crate) farewell: Option<Farewell>,
+    /// The backend knows of the session.
+    pub(crate) registered: bool,
+}
+
+impl Presence {
+    /// A new session, held by its first connection.
+    pub(crate) fn open(
+        user: UserId,
+        device: DeviceId,
+        session: SessionId,
+        issued_at_ms: UnixMs,
+        app_state: wire::AppState,
+    ) -> Hold {
+        let post = Post { connections: 1, held: true, ..Post::default() };
+        let app_state = AtomicI32::new(app_state.into());
+        let presence = Self { user, device, session, issued_at_ms, app_state, post: Mutex::new(post) };
+        Hold { presence: Arc::new(presence), connection: 1 }
+    }
+
+    /// A new connection continues the session; an older one that is still there is told.
+    pub(crate) fn resume(self: &Arc<Self>, seen: u64, app_state: wire::AppState) -> Result<Hold, ResumeGap> {
+        let mut post = self.post.lock();
+        post.mailbox.resume(seen)?;
+        post.connections += 1;
+        post.held = true;
+        let older = post.waker.take();
+        let connection = post.connections;
+        drop(post);
+        older.inspect(Waker::wake_by_ref);
+        self.set_app_state(app_state);
+        Ok(Hold { presence: Arc::clone(self), connection })
+    }
+
+    /// Adds an event for the device.
+    pub(crate) fn push(&self, event: Bytes) -> Pushed {
+        self.change(|post| post.mailbox.push(event))
+    }
+
+    /// Says that events were lost before they came here.
+    pub(crate) fn fall_behind(&self) {
+        self.change(|post| post.mailbox.fall_behind());
+    }
+
+    /// The backend knows of the session now. Where it knew before, its link was lost meanwhile; there, and where requests
+    /// did not wait, deliveries may be missing.
+    pub(crate) fn on_registered(&self) {
+        self.change(|post| {
+            if post.registered || post.exposed {
+                post.mailbox.fall_behind();
+            }
+            post.registered = true;
+            post.exposed = false;
+        });
+    }
+
+    /// Asks the session to leave. The first reason stays, but nothing outranks a lost right.
+    pub(crate) fn farewell(&self, farewell: Farewell) {
+        self.change(|post| {
+            if post.farewell.is_none_or(|known| known != Farewell::Replaced) || farewell == Farewell::Revoked
+            {
+                post.farewell = Some(farewell);
+            }
+        });
+    }
+
+    /// Whether no connection came after this one, and this one is gone.
+    pub(crate) fn waits_since(&self, hold: &Hold) -> bool {
+        let post = self.post.lock();
+        !post.held && post.connections == hold.connection
+    }
+
+    pub(crate) fn app_state(&self) -> wire::AppState {
+        wire::AppState::try_from(self.app_state.load(Ordering::Relaxed)).unwrap_or_default()
+    }
+
+    pub(crate) fn set_app_state(&self, app_state: wire::AppState) {
+        self.app_state.store(app_state.into(), Ordering::Relaxed);
+    }
+
+    pub(crate) fn to_wire(&self) -> wire::SessionRef {
+        wire::SessionRef {
+            user: self.user.as_str().to_owned(),
+            device: self.device.to_wire(),
+            session: self.session.to_wire(),
+        }
+    }
+
+    /// Decides under the lock and wakes the connection's task after it.
+    fn change<T>(&self, change: impl FnOnce(&mut Post) -> T) -> T {
+        let mut post = self.post.lock();
+        let result = change(&mut post);
+        let waker = post.waker.take();
+        drop(post);
+        if let Some(waker) = waker {
+            waker.wake();
+        }
+        result
+    }
+}
+
+impl Hold {
+    /// Writes waiting events to `out` until it holds `out_max` bytes, and sees to it that the task is woken when there is
+    /// more or when the session is asked to leave.
+    pub(crate) fn collect(&self, cx: &Context<'_>, out: &mut BytesMut, out_max: usize) -> Found {
+        let mut post = self.presence.post.lock();
+        if post.connections != self.connection {
+            return Found { events: 0, farewell: Some(Farewell::Replaced), registered: true };
+        }
+        let farewell = post.farewell.take();
+        let mut events = 0;
+        while out.len() < out_max {
+            let Some((no, event)) = post.mailbox.next_unsent() else { break };
+            encode_event(no, &event, out);
+            events += 1;
+        }
+        match &mut post.waker {
+            Some(waker) => waker.clone_from(cx.waker()),
+            None => post.waker = Some(cx.waker().clone()),
+        }
+        Found { events, farewell, registered: post.registered }
+    }
+
+    /// The client has taken over every event up to `upto`.
+    pub(crate) fn on_seen(&self, upto: u64) {
+        let mut post = self.presence.post.lock();
+        if post.connections == self.connection {
+            post.mailbox.on_seen(upto);
+        }
+    }
+
+    /// Requests do not wait for the backend to know of the session any longer.
+    pub(crate) fn expose(&self) {
+        let mut post = self.presence.post.lock();
+        post.exposed = !post.registered;
+    }
+
+    /// The connection is gone. False: a newer one had taken the session over already.
+    pub(crate) fn let_go(&self) -> bool {
+        let mut post = self.presence.post.lock();
+        if post.connections != self.connection {
+            return false;
+        }
+        post.held = false;
+        post.waker = None;
+        true
+    }
+}

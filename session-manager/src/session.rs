@@ -1,0 +1,443 @@
+//! The life of a connection that has a session: one task that reads, relays, delivers and writes.
+//!
+//! Why it exists: half a million of these share a node, so an idle one is a few small fields and one timer, and a busy one
+//! does everything that is due in one wake-up and writes it in one go. The order in a wake-up: what waits in the mailbox,
+//! what the client says, what the backend answers, then one write. Where the client takes nothing, nothing more is taken
+//! for it; where too much is under way for it, nothing more is read from it. It must never wait for one of these while
+//! another could go on, and never outlive its limits.
+
+use std::future::poll_fn;
+use std::pin::Pin;
+use std::sync::Arc;
+use std::task::{Context, Poll};
+use std::time::Duration;
+
+use buslane_shared::refusal::Code;
+use buslane_shared::wire::{self, client_frame, server_frame};
+use quinn::{Connection, ConnectionError, ReadError, WriteError};
+use tokio::time::{Instant, Sleep};
+
+use crate::bulk::BulkStreams;
+use crate::flights::Flights;
+use crate::goodbye;
+use crate::meters::Counted;
+use crate::node::Port;
+use crate::outbound::{OUT_BYTES_MAX, Outbound};
+use crate::presence::{Farewell, Hold};
+use crate::request::{Plan, plan};
+use crate::table::Parting;
+use crate::talk::{Broken, Heard, Talk};
+
+/// Rounds of work in one wake-up before other tasks have their turn. A round may read a whole window.
+const ROUNDS_MAX: usize = 4;
+
+/// Frames taken in one round: as many as may be in flight, so that one client's burst is one write.
+const FRAMES_PER_ROUND: usize = 256;
+
+/// How long requests of a new session wait until the backend knows of it. A list of rooms that was made before would hide
+/// what was committed between it and the first delivery. It takes a round trip; when the link is down, nobody waits for
+/// longer than this, and the session is told that it is behind as soon as the link is back.
+const REGISTRATION_LIMIT: Duration = Duration::from_millis(500);
+
+/// Why a session leaves its connection.
+#[derive(Debug)]
+pub(crate) enum End {
+    /// The connection is gone, or of no more use.
+    Lost,
+    /// The client has ended the session.
+    ByClient,
+    /// The server ends it, and says so.
+    Told(Box<wire::GoAway>, Code),
+    /// The server ends it, and nobody would hear it.
+    Silent(Code),
+}
+
+impl End {
+    fn told(code: Code, detail: impl Into<String>) -> Self {
+        let go_away = wire::GoAway {
+            code: code.into(),
+            within_ms: 0,
+            reconnect: matches!(code, Code::Idle | Code::SlowReader | Code::Draining | Code::Timeout),
+            retry_after_ms: 0,
+            detail: detail.into(),
+        };
+        Self::Told(Box::new(go_away), code)
+    }
+
+    fn of(code: Code) -> Self {
+        Self::told(code, code.remedy())
+    }
+
+    /// Whether the client may come back for its session.
+    fn parting(&self) -> Parting {
+        match self {
+            Self::Lost => Parting::Lost,
+            Self::Told(_, Code::Idle | Code::Timeout) | Self::Silent(Code::SlowReader | Code::Internal) => {
+                Parting::Lost
+            }
+            Self::ByClient | Self::Told(..) | Self::Silent(_) => Parting::Final,
+        }
+    }
+}
+
+impl From<Broken> for End {
+    fn from(broken: Broken) -> Self {
+        match broken.code() {
+            Some(code) => Self::told(code, broken.to_string()),
+            None => match broken {
+                Broken::Read(ReadError::ConnectionLost(error)) => error.into(),
+                // The client has reset its half of the talk stream.
+                Broken::Read(_) | Broken::Frame(_) | Broken::Truncated => Self::ByClient,
+            },
+        }
+    }
+}
+
+impl From<ConnectionError> for End {
+    fn from(error: ConnectionError) -> Self {
+        match error {
+            ConnectionError::ApplicationClosed(close)
+                if close.error_code == goodbye::number(Code::ClosedByClient) =>
+            {
+                Self::ByClient
+            }
+            _ => Self::Lost,
+        }
+    }
+}
+
+impl From<WriteError> for End {
+    fn from(error: WriteError) -> Self {
+        match error {
+            WriteError::ConnectionLost(error) => error.into(),
+            _ => Self::Lost,
+        }
+    }
+}
+
+/// The hold of a session that lets go in whatever way its task ends, a panic included.
+struct Residence {
+    port: Arc<Port>,
+    hold: Hold,
+    parting: Parting,
+    _counted: Counted,
+}
+
+impl Drop for Residence {
+    fn drop(&mut self) {
+        self.port.node.table.part(&self.hold, self.parting);
+    }
+}
+
+/// A connection with a session.
+pub(crate) struct Session {
+    connection: Connection,
+    residence: Residence,
+    talk: Talk,
+    out: Outbound,
+    flights: Flights,
+    bulk: BulkStreams,
+    /// When the client was last heard, or last had an answer.
+    heard: Instant,
+    client_finished: bool,
+    /// Until when requests wait for the backend to know of the session. `None`: they wait no longer.
+    register_by: Option<Instant>,
+    /// When the session ends because the node is being stopped.
+    leave_at: Option<Instant>,
+    timer: Pin<Box<Sleep>>,
+}
+
+impl Session {
+    /// A session whose hello was accepted; `out` holds the welcome.
+    pub(crate) fn new(
+        port: &Arc<Port>,
+        connection: Connection,
+        hold: Hold,
+        talk: Talk,
+        out: Outbound,
+    ) -> Self {
+        let now = Instant::now();
+        let idle_at = now + port.node.config.times.idle_limit();
+        Self {
+            bulk: BulkStreams::new(port, &connection, &hold.presence),
+            residence: Residence {
+                port: Arc::clone(port),
+                hold,
+                parting: Parting::Lost,
+                _counted: Counted::new(&port.meters.sessions),
+            },
+            connection,
+            talk,
+            out,
+            flights: Flights::default(),
+            heard: now,
+            client_finished: false,
+            register_by: Some(now + REGISTRATION_LIMIT),
+            leave_at: None,
+            timer: Box::pin(tokio::time::sleep_until(idle_at)),
+        }
+    }
+
+    /// Serves until the end of the connection.
+    pub(crate) async fn run(mut self) {
+        // The budget of the runtime must not come between the requests of a session: their order is the order of messages.
+        // A wake-up is bounded by its own rounds.
+        let end = tokio::task::unconstrained(poll_fn(|cx| self.poll(cx))).await;
+        self.part(end).await;
+    }
+
+    fn poll(&mut self, cx: &mut Context<'_>) -> Poll<End> {
+        match self.work(cx) {
+            Ok(()) => Poll::Pending,
+            Err(end) => Poll::Ready(end),
+        }
+    }
+
+    /// One wake-up.
+    fn work(&mut self, cx: &mut Context<'_>) -> Result<(), End> {
+        let now = Instant::now();
+        for _ in 0..ROUNDS_MAX {
+            let mut progress = self.deliver(cx, now)?;
+            if self.register_by.is_none() {
+                progress |= self.hear(cx, now)?;
+                progress |= self.answer(cx, now);
+                progress |= self.listen(cx, now)?;
+            }
+            let written = self.out.flush(cx, now)?;
+            if written > 0 {
+                self.meters().bytes_out.increment(written as u64);
+                progress = true;
+            }
+            if !progress {
+                return self.rest(cx, now);
+            }
+        }
+        cx.waker().wake_by_ref();
+        Ok(())
+    }
+
+    /// Takes what the client says.
+    fn hear(&mut self, cx: &mut Context<'_>, now: Instant) -> Result<bool, End> {
+        let (mut frames, mut bytes) = (0, 0);
+        while frames < FRAMES_PER_ROUND
+            && !self.client_finished
+            && self.out.has_room()
+            && !self.flights.is_heavy()
+            && let Poll::Ready(heard) = self.talk.poll_next(cx)
+        {
+            match heard? {
+                Heard::Frame(frame, len) => {
+                    bytes += len as u64;
+                    self.on_frame(frame, len, now)?;
+                }
+                Heard::End => self.client_finished = true,
+            }
+            frames += 1;
+        }
+        if frames > 0 {
+            self.heard = now;
+            self.meters().bytes_in.increment(bytes);
+        }
+        Ok(frames > 0)
+    }
+
+    /// Sees to the bulk streams.
+    fn listen(&mut self, cx: &mut Context<'_>, now: Instant) -> Result<bool, End> {
+        let progress = self.bulk.poll(cx)?;
+        if progress {
+            self.heard = now;
+        }
+        Ok(progress)
+    }
+
+    fn on_frame(&mut self, frame: wire::ClientFrame, len: usize, now: Instant) -> Result<(), End> {
+        match frame.kind {
+            Some(client_frame::Kind::Request(request)) => self.on_request(request, len, now),
+            Some(client_frame::Kind::Cancel(id)) => {
+                if let Some(answer) = self.flights.cancel(id) {
+                    self.refuse(answer);
+                }
+            }
+            Some(client_frame::Kind::Seen(upto)) => self.residence.hold.on_seen(upto),
+            Some(client_frame::Kind::Hello(_)) => {
+                return Err(End::told(Code::Malformed, "a session has one hello"));
+            }
+            // Of a later version.
+            None => {}
+        }
+        Ok(())
+    }
+
+    fn on_request(&mut self, request: wire::Request, len: usize, now: Instant) {
+        let presence = &self.residence.hold.presence;
+        match plan(&self.residence.port, presence, request, len, now) {
+            Plan::Answer(answer) => self.put(server_frame::Kind::Answer(answer)),
+            Plan::Relay(relay) => {
+                if let Err(answer) = self.flights.begin(relay, &self.residence.port.node.backend) {
+                    self.refuse(answer);
+                }
+            }
+        }
+    }
+
+    /// Takes what the backend answers.
+    fn answer(&mut self, cx: &mut Context<'_>, now: Instant) -> bool {
+        let mut progress = false;
+        for late in self.flights.expire(now) {
+            self.refuse(late);
+            progress = true;
+        }
+        while self.out.has_room() {
+            let Poll::Ready(Some(landed)) = self.flights.poll_landed(cx) else { break };
+            self.meters().on_answer(landed.terms.class, now.saturating_duration_since(landed.terms.began));
+            self.heard = now;
+            self.put(server_frame::Kind::Answer(landed.answer));
+            progress = true;
+        }
+        progress
+    }
+
+    /// Takes what waits in the mailbox, and hears from the rest of the node.
+    fn deliver(&mut self, cx: &Context<'_>, now: Instant) -> Result<bool, End> {
+        let found = self.residence.hold.collect(cx, self.out.buffer(), OUT_BYTES_MAX);
+        if found.events > 0 {
+            self.meters().events.increment(found.events as u64);
+        }
+        let registered = self.register_by.is_some() && found.registered;
+        if registered {
+            self.register_by = None;
+        }
+        match found.farewell {
+            None => {}
+            Some(Farewell::Replaced) => return Err(End::of(Code::Replaced)),
+            Some(Farewell::Revoked) => return Err(End::of(Code::Revoked)),
+            Some(Farewell::Draining { within, retry_after }) => self.on_drain(now, within, retry_after),
+        }
+        Ok(registered || found.events > 0 || found.farewell.is_some())
+    }
+
+    fn on_drain(&mut self, now: Instant, within: Duration, retry_after: Duration) {
+        self.leave_at = Some(now + within);
+        self.put(server_frame::Kind::GoAway(wire::GoAway {
+            code: Code::Draining.into(),
+            within_ms: millis(within),
+            reconnect: true,
+            retry_after_ms: millis(retry_after),
+            detail: Code::Draining.remedy().to_owned(),
+        }));
+    }
+
+    /// Nothing is due now: gives back what is not needed, looks at the limits, and sleeps until the next of them.
+    fn rest(&mut self, cx: &mut Context<'_>, mut now: Instant) -> Result<(), End> {
+        let quiet = self.flights.is_empty() && self.out.is_empty();
+        if quiet {
+            self.out.rest();
+        }
+        if self.client_finished && quiet && self.bulk.is_empty() {
+            return Err(End::ByClient);
+        }
+        loop {
+            let due = self.due();
+            if due <= now {
+                self.check(now)?;
+                // Late answers are written at once.
+                cx.waker().wake_by_ref();
+                return Ok(());
+            }
+            if due < self.timer.deadline() || self.timer.is_elapsed() {
+                self.timer.as_mut().reset(due);
+            }
+            if self.timer.as_mut().poll(cx).is_pending() {
+                return Ok(());
+            }
+            self.flights.shrink();
+            now = Instant::now();
+        }
+    }
+
+    /// When the next limit is reached.
+    fn due(&self) -> Instant {
+        let times = &self.residence.port.node.config.times;
+        let limits = [
+            self.talk.frame_due(times.frame_limit()),
+            self.out.stalled_at(times.slow_reader_limit()),
+            self.flights.earliest(),
+            self.leave_at,
+            self.register_by,
+        ];
+        limits.into_iter().flatten().fold(self.idle_at(), Instant::min)
+    }
+
+    /// When the client counts as gone. While something is under way for it, it is we who are silent.
+    fn idle_at(&self) -> Instant {
+        let limit = self.residence.port.node.config.times.idle_limit();
+        if self.flights.is_empty() && self.bulk.is_empty() {
+            self.heard + limit
+        } else {
+            Instant::now() + limit
+        }
+    }
+
+    fn check(&mut self, now: Instant) -> Result<(), End> {
+        let times = &self.residence.port.node.config.times;
+        let over = |limit: Option<Instant>| limit.is_some_and(|at| at <= now);
+        if over(self.register_by) {
+            self.register_by = None;
+            self.residence.hold.expose();
+        }
+        if over(self.leave_at) {
+            Err(End::of(Code::Draining))
+        } else if over(self.out.stalled_at(times.slow_reader_limit())) {
+            Err(End::Silent(Code::SlowReader))
+        } else if over(self.talk.frame_due(times.frame_limit())) {
+            Err(End::told(Code::Timeout, "a frame was not complete in time"))
+        } else if self.idle_at() <= now {
+            Err(End::of(Code::Idle))
+        } else {
+            Ok(())
+        }
+    }
+
+    fn put(&mut self, kind: server_frame::Kind) {
+        self.out.put(&wire::ServerFrame { kind: Some(kind) });
+    }
+
+    /// An answer that is a refusal of our own.
+    fn refuse(&mut self, answer: wire::Answer) {
+        if let Some(wire::answer::Result::Refusal(refusal)) = &answer.result {
+            self.meters().on_refusal("request", refusal.code());
+        }
+        self.put(server_frame::Kind::Answer(answer));
+    }
+
+    fn meters(&self) -> &crate::meters::Meters {
+        &self.residence.port.meters
+    }
+
+    /// Leaves: first the session, so that its client can have it on another connection, then the connection.
+    async fn part(self, end: End) {
+        let Self { connection, mut residence, out, .. } = self;
+        let port = Arc::clone(&residence.port);
+        let trace = residence.hold.presence.session;
+        residence.parting = end.parting();
+        drop(residence);
+        tracing::debug!(session = %trace, ?end, "a session left its connection");
+        match end {
+            End::Lost | End::ByClient => goodbye::close(&connection, Code::ClosedByClient),
+            End::Silent(code) => {
+                port.meters.on_refusal("session", code);
+                goodbye::close(&connection, code);
+            }
+            End::Told(go_away, code) => {
+                port.meters.on_refusal("session", code);
+                let last = wire::ServerFrame { kind: Some(server_frame::Kind::GoAway(*go_away)) };
+                let (send, left) = out.into_parts();
+                goodbye::say(&connection, send, left, &last, code).await;
+            }
+        }
+    }
+}
+
+fn millis(duration: Duration) -> u32 {
+    u32::try_from(duration.as_millis()).unwrap_or(u32::MAX)
+}
