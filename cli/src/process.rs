@@ -31,7 +31,7 @@ const BACK_LIMIT: Duration = Duration::from_secs(10);
 const LOOK_EVERY: Duration = Duration::from_millis(500);
 
 /// How often one that is not looks: somebody may wait for it.
-const LOOK_AGAIN: Duration = Duration::from_millis(10);
+const LOOK_AGAIN: Duration = Duration::from_millis(25);
 
 /// The exit code of a process that was told to stop twice.
 const STOPPED_AT_ONCE: i32 = 130;
