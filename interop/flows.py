@@ -361,11 +361,10 @@ async def ends(world: World):
     data, wait = leaving.prepare({"list_rooms": session.ListRooms()})
     leaving.talk.write(data, end=True)
     assert client.result(await asyncio.wait_for(wait, 10)) is not None
-    end = await leaving.connection.closed()
-    assert wire.code_name(end.code) == "closed_by_client", end
+    await leaving.until(lambda: leaving.talk.ended)
+    await leaving.leave()
     again = await world.device("carol").session(resume=leaving.welcome.resume, seen=0)
     assert not again.welcome.resumed and again.welcome.session != leaving.welcome.session
-    await leaving.leave()
     world.sessions["carol"] = again
 
 
@@ -385,11 +384,11 @@ async def revoked(world: World):
     tablet = world.sessions.pop("alice's tablet")
     began = time.monotonic()
     await world.on("alice").ask(revoke_device=session.RevokeDevice(device=world.device("alice's tablet").id))
-    end = await tablet.connection.closed()
+    told = await tablet.until(lambda: tablet.go_away)
     took = time.monotonic() - began
     assert took < 1.0, f"it took {took:.2f} s"
-    assert tablet.go_away and wire.code_name(tablet.go_away.code) == "revoked" and not tablet.go_away.reconnect
-    assert wire.code_name(end.code) == "revoked"
+    assert wire.code_name(told.code) == "revoked" and not told.reconnect
+    assert wire.code_name((await tablet.connection.closed()).code) == "revoked"
     await refused("revoked", world.device("alice's tablet").enter())
     await refused("revoked", world.device("alice's tablet").session())
 

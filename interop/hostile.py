@@ -15,6 +15,7 @@ from flows import World
 from wire import session
 
 PAUSE_S = 0.02
+RECEIPTS_MIN = 20
 # On an idle machine a receipt takes a few milliseconds. The limit leaves room for a busy one with two cores; being queued
 # behind the hostile would take seconds.
 UNDISTURBED_S = 1.0
@@ -22,13 +23,13 @@ UNDISTURBED_S = 1.0
 
 @asynccontextmanager
 async def undisturbed(world: World):
-    """Somebody talks meanwhile; every receipt must come in time. Yields the times."""
+    """Somebody talks meanwhile, and a little longer; every receipt must come in time. Yields the times."""
     alice, bob = world.on("alice"), world.on("bob")
     times: list[float] = []
     over = asyncio.Event()
 
     async def talk():
-        while not over.is_set():
+        while not over.is_set() or len(times) < RECEIPTS_MIN:
             began = time.monotonic()
             receipt = await alice.send(world.room, "still here")
             times.append(time.monotonic() - began)
@@ -44,7 +45,6 @@ async def undisturbed(world: World):
     finally:
         over.set()
         await talking
-    assert len(times) >= 10, f"only {len(times)} messages in all that time"
     assert max(times) < UNDISTURBED_S, f"a receipt took {max(times):.2f} s"
     assert world.server.healthy()
 
@@ -184,7 +184,7 @@ async def idle(world: World):
             try:
                 async with asyncio.timeout(0.5):
                     await opened.connection.ping()  # QUIC's own: it proves a socket, not an app
-            except TimeoutError:
+            except (TimeoutError, ConnectionError):
                 pass
         end = await opened.connection.closed()
         took = time.monotonic() - began

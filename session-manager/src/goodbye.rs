@@ -19,6 +19,9 @@ const ARRIVAL_LIMIT: Duration = Duration::from_millis(600);
 /// it closes by itself, which ends the wait.
 const READ_LIMIT: Duration = Duration::from_millis(200);
 
+/// Time for a client that ends its session to take its last answers: three round trips of the worst mobile network.
+const LEAVE_LIMIT: Duration = Duration::from_secs(3);
+
 /// Sends what is left and one last frame, then closes with `code`.
 pub(crate) async fn say<M: Message>(
     connection: &Connection,
@@ -39,6 +42,19 @@ pub(crate) async fn say<M: Message>(
         let _ = timeout(READ_LIMIT, connection.closed()).await;
     }
     close(connection, code);
+}
+
+/// Sends what is left to a client that has finished its side, and waits until it closes: its last answers, those on bulk
+/// streams too, would be thrown away by a close of ours.
+pub(crate) async fn see_off(connection: &Connection, mut send: SendStream, left: BytesMut) {
+    let leaves = async {
+        // Errors mean that the client has gone.
+        if send.write_all(&left).await.is_ok() && send.finish().is_ok() {
+            connection.closed().await;
+        }
+    };
+    let _ = timeout(LEAVE_LIMIT, leaves).await;
+    close(connection, Code::ClosedByClient);
 }
 
 /// Closes at once.

@@ -423,7 +423,11 @@ impl Session {
         drop(residence);
         tracing::debug!(session = %trace, ?end, "a session left its connection");
         match end {
-            End::Lost | End::ByClient => goodbye::close(&connection, Code::ClosedByClient),
+            End::Lost => goodbye::close(&connection, Code::ClosedByClient),
+            End::ByClient => {
+                let (send, left) = out.into_parts();
+                goodbye::see_off(&connection, send, left).await;
+            }
             End::Silent(code) => {
                 port.meters.on_refusal("session", code);
                 goodbye::close(&connection, code);
