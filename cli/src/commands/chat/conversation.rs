@@ -43,6 +43,7 @@ pub struct Conversation<'a> {
     typed: HashSet<ClientId>,
     pending: FuturesUnordered<BoxFuture<'static, (ClientId, Result<Receipt, Error>)>>,
     failed: Option<Failure>,
+    said_slow: String,
     others: HashSet<UserId>,
 }
 
@@ -66,6 +67,7 @@ impl<'a> Conversation<'a> {
             typed: HashSet::new(),
             pending: FuturesUnordered::new(),
             failed: None,
+            said_slow: String::new(),
             others: HashSet::new(),
         }
     }
@@ -164,6 +166,7 @@ impl<'a> Conversation<'a> {
     fn on_outcome(&mut self, client_id: ClientId, outcome: Result<Receipt, Error>) -> Result<(), Failure> {
         match outcome {
             Ok(receipt) => {
+                self.said_slow.clear();
                 if self.output.json {
                     let value = json!({
                         "event": "receipt", "room": receipt.room.to_string(),
@@ -290,8 +293,13 @@ impl<'a> Conversation<'a> {
 
     fn say_slow(&mut self) -> Result<(), Failure> {
         let state = state_sentence(&self.client().state().borrow());
-        let line = format!("      ... {} on the way ({state})", self.pending.len());
-        self.talk(&self.output.dim(&line))
+        let line = format!("      ... {} without a receipt yet ({state})", self.pending.len());
+        if line == self.said_slow {
+            return Ok(());
+        }
+        self.talk(&self.output.dim(&line))?;
+        self.said_slow = line;
+        Ok(())
     }
 
     /// The input is at its end: what was typed still gets its receipts.
