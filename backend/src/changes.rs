@@ -186,7 +186,7 @@ impl Core {
             let batch = added.iter().map(|user| list_room(user, room.id)).collect();
             self.engine.write(batch).await.map_err(refuse::not_done)?;
         }
-        if self.commit(&room, received).await?.is_none() {
+        if self.commit(&room, received, None).await?.is_none() {
             return Ok(());
         }
         // The change is durable. What follows only spares work later: the log says it all.

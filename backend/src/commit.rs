@@ -9,6 +9,7 @@ use std::time::Instant;
 use buslane_shared::refusal::{Code, Refusal};
 use buslane_shared::sequencer::Lookup;
 use metrics::histogram;
+use tokio::sync::MutexGuard;
 
 use crate::core::Core;
 use crate::message::Received;
@@ -20,11 +21,13 @@ use crate::room::{Ready, Receipt, Room, Submitted};
 const LOOKS_MAX: usize = 16;
 
 impl Core {
-    /// Writes a message and waits for its receipt. `None`: there was nothing to write.
+    /// Writes a message and waits for its receipt. `None`: there was nothing to write. The turn ends when the message has
+    /// its place.
     pub(crate) async fn commit(
         self: &Arc<Self>,
         room: &Arc<Room>,
         received: Received,
+        turn: Option<MutexGuard<'_, ()>>,
     ) -> Result<Option<Receipt>, Refusal> {
         let began = Instant::now();
         let key = self.room_key(room).await?;
@@ -39,6 +42,7 @@ impl Core {
             let ready = Ready { key, epoch, lookup, now_ms: self.now_ms() };
             match room.submit(&*self.engine, &self.epochs, received, place, &ready)? {
                 Submitted::Pending { receipt, start } => {
+                    drop(turn);
                     if start {
                         self.tasks.spawn(pump(self.clone(), room.clone()));
                     }

@@ -20,7 +20,7 @@ use tokio::task::coop::unconstrained;
 
 use crate::codes::Issuer;
 use crate::config::Config;
-use crate::core::{Core, UserLocks};
+use crate::core::{Core, SendTurns, UserLocks};
 use crate::cursors;
 use crate::epochs::Epochs;
 use crate::feed::Feed;
@@ -75,6 +75,7 @@ impl Service {
             revocations: Revocations::default(),
             pace: Pace::new(&config.limits),
             user_locks: UserLocks::new(),
+            send_turns: SendTurns::new(),
             tasks,
             stop: shutdown.token().clone(),
             config,
@@ -114,11 +115,12 @@ impl Core {
     /// A message travels. The order of these lines is the promise: nothing is answered before it is durable.
     async fn send(self: &Arc<Self>, call: &Call, send: wire::Send) -> Result<wire::Receipt, Refusal> {
         let received = Received::message(call, send)?; //          its form is right
+        let turn = self.send_turns.take(call.session, received.room).await; // none overtakes another on the way
         self.pace.send(&call.user)?; //                            its sender keeps the pace
         let room = self.room(received.room).await?; //             its room, loaded once
         // Under the room's lock: known → authorised → sequenced → sealed → queued (`Room::submit`). Then the commit makes
         // the receipt and, after that, the fan-out in the room's order (`pump`).
-        let receipt = self.commit(&room, received).await?;
+        let receipt = self.commit(&room, received, turn).await?;
         let receipt = receipt.ok_or_else(|| Refusal::of(Code::Internal))?;
         Ok(wire::Receipt {
             room: room.id.to_wire(),

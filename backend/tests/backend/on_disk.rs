@@ -8,6 +8,8 @@ use buslane_shared::id::{ClientId, RoomId};
 use buslane_store::fjall_engine::{FjallEngine, Options};
 use buslane_store::keywrap::FileKeyWrap;
 use futures_util::future::join_all;
+use futures_util::stream::FuturesUnordered;
+use futures_util::{FutureExt, StreamExt};
 
 use crate::support::*;
 
@@ -95,4 +97,33 @@ fn holds(folder: &Path, needle: &[u8]) -> bool {
         }
         std::fs::read(path).unwrap().windows(needle.len()).any(|w| w == needle)
     })
+}
+
+/// The first send of a room waits until the room has a key on the disk. Those that come when it has one find others waiting.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn sends_that_come_later_do_not_overtake_those_that_wait() {
+    let folder = tempfile::tempdir().unwrap();
+    let world = open(folder.path()).await;
+    let ann = world.enrol("ann").await;
+    for peer in 0..20 {
+        let room = ann.direct(&world.enrol(&format!("peer{peer}")).await).await;
+        let mut flights = FuturesUnordered::new();
+        let mut seqs = vec![0; 300];
+        for n in 0..seqs.len() {
+            let (phone, text) = (&ann, n.to_string());
+            flights.push(async move { (n, phone.send(room, &text).await.unwrap().seq) });
+            while let Some(Some((n, seq))) = flights.next().now_or_never() {
+                seqs[n] = seq;
+            }
+            if n % 10 == 0 {
+                tokio::task::yield_now().await;
+            }
+        }
+        while let Some((n, seq)) = flights.next().await {
+            seqs[n] = seq;
+        }
+        let disorder = seqs.windows(2).filter(|pair| pair[0] >= pair[1]).count();
+        assert_eq!(disorder, 0, "places where a later send has a lower sequence");
+    }
+    world.stop().await;
 }
