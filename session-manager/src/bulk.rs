@@ -75,10 +75,11 @@ impl BulkStreams {
                 // The client reset the stream, or the connection is gone, which the talk stream learns too.
                 Ok(Err(_)) => {}
                 // It ends the session, which counts it.
-                Err(error) => match error.try_into_panic() {
-                    Ok(panic) => std::panic::resume_unwind(panic),
-                    Err(_) => {}
-                },
+                Err(error) => {
+                    if let Ok(panic) = error.try_into_panic() {
+                        std::panic::resume_unwind(panic);
+                    }
+                }
             }
         }
         Ok(progress)

@@ -208,7 +208,7 @@ mod tests {
 
     #[test]
     fn neighbours_of_one_network_are_one_address() {
-        let network = |text: &str| super::network(text.parse().unwrap());
+        let network = |text: &str| network(text.parse().unwrap());
         assert_eq!(network("2001:db8:1:2:3::4"), network("2001:db8:1:2::"));
         assert_ne!(network("2001:db8:1:2::"), network("2001:db8:1:3::"));
         assert_eq!(network("::ffff:192.0.2.1"), network("192.0.2.1"));

@@ -51,14 +51,14 @@ pub(crate) struct Landed {
 }
 
 impl Flights {
-    /// Begins a request, or refuses it.
-    pub(crate) fn begin(&mut self, relay: Box<Relay>, backend: &Backend) -> Result<(), wire::Answer> {
+    /// Begins a request; an answer is the refusal of it.
+    pub(crate) fn begin(&mut self, relay: Box<Relay>, backend: &Backend) -> Option<wire::Answer> {
         let id = relay.id;
         if self.running.len() >= IN_FLIGHT_MAX {
-            return Err(refuse(id, Refusal::of(Code::TooManyInFlight)));
+            return Some(refuse(id, Refusal::of(Code::TooManyInFlight)));
         }
         let Entry::Vacant(slot) = self.records.entry(id) else {
-            return Err(refuse(id, Refusal::field("id", "a request with this id is in flight")));
+            return Some(refuse(id, Refusal::field("id", "a request with this id is in flight")));
         };
         let (abort, registration) = AbortHandle::new_pair();
         let (terms, weight) = (relay.terms, relay.weight);
@@ -68,7 +68,7 @@ impl Flights {
         let answer = relay.run(backend.clone());
         let flight: BoxFuture<'static, _> = Box::pin(async move { (id, answer.await) });
         self.running.push(Abortable::new(flight, registration));
-        Ok(())
+        None
     }
 
     /// The next answer that is ready.

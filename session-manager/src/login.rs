@@ -83,17 +83,10 @@ async fn establish(
 
 /// The first frame, which must be a hello. `Err(None)`: the client is gone.
 async fn hear_hello(talk: &mut Talk) -> Result<wire::Hello, Option<Refusal>> {
-    loop {
-        match talk.next().await {
-            Ok(Heard::Frame(frame, _)) => match frame.kind {
-                Some(client_frame::Kind::Hello(hello)) => return Ok(hello),
-                Some(_) => return Err(Some(Refusal::of(Code::HelloRequired))),
-                // Of a later version.
-                None => {}
-            },
-            Ok(Heard::End) => return Err(Some(Refusal::of(Code::HelloRequired))),
-            Err(broken) => return Err(refusal(&broken)),
-        }
+    match talk.next().await {
+        Ok(Heard::Frame(wire::ClientFrame { kind: Some(client_frame::Kind::Hello(hello)) }, _)) => Ok(hello),
+        Ok(Heard::Frame(..) | Heard::End) => Err(Some(Refusal::of(Code::HelloRequired))),
+        Err(broken) => Err(refusal(&broken)),
     }
 }
 

@@ -3,7 +3,6 @@
 //! Why it exists: both kinds of streams treat a request alike. What a session manager knows by itself it answers itself;
 //! everything else is relayed. It must never change the meaning of a request, and never start one whose answer nobody waits for.
 
-use std::future::Future;
 use std::time::Duration;
 
 use buslane_chassis::api::{Backend, Call};
@@ -63,8 +62,8 @@ impl Terms {
 
 impl Relay {
     /// Asks the backend.
-    pub(crate) fn run(self, backend: Backend) -> impl Future<Output = wire::Answer> + Send + 'static {
-        async move { backend.relay(self.call, self.request).await }
+    pub(crate) async fn run(self, backend: Backend) -> wire::Answer {
+        backend.relay(self.call, self.request).await
     }
 }
 

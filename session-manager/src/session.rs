@@ -273,7 +273,7 @@ impl Session {
         match plan(&self.residence.port, presence, request, len, now) {
             Plan::Answer(answer) => self.put(server_frame::Kind::Answer(answer)),
             Plan::Relay(relay) => {
-                if let Err(answer) = self.flights.begin(relay, &self.residence.port.node.backend) {
+                if let Some(answer) = self.flights.begin(relay, &self.residence.port.node.backend) {
                     self.refuse(answer);
                 }
             }
@@ -284,6 +284,7 @@ impl Session {
     fn answer(&mut self, cx: &mut Context<'_>, now: Instant) -> bool {
         let mut progress = false;
         for late in self.flights.expire(now) {
+            self.heard = now;
             self.refuse(late);
             progress = true;
         }

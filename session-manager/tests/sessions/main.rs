@@ -1,0 +1,11 @@
+//! A session manager over real QUIC on loopback, with a backend that the tests script.
+#![allow(clippy::unwrap_used, clippy::expect_used, clippy::indexing_slicing, clippy::panic)]
+
+mod events;
+mod hello;
+mod leaving;
+mod limits;
+mod phone;
+mod requests;
+mod resume;
+mod stand;
