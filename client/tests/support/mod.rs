@@ -1,10 +1,11 @@
 //! What the tests of the client share: a small server that does what a test tells it, misbehaviour included, and a network
-//! that does the same. (The real gateway and backend are met in `real_gateway.rs`.)
+//! that does the same. (The real roles are met in `real_gateway.rs` and `real_roles.rs`.)
 
 #![allow(dead_code)]
 
 pub mod relay;
 pub mod server;
+pub mod up;
 
 use std::path::Path;
 use std::time::Duration;
