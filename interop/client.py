@@ -5,7 +5,6 @@ import hashlib
 import hmac
 import os
 import time
-import uuid
 from dataclasses import dataclass, field
 
 from cryptography.hazmat.primitives import serialization
@@ -40,7 +39,17 @@ def client_id() -> bytes:
 def direct_room(one: str, other: str) -> bytes:
     """The room of two users, computed as the protocol says."""
     low, high = sorted([one.encode(), other.encode()])
-    out = bytearray(hashlib.sha256(b"direct\0" + low + b"\0" + high).digest()[:16])
+    return uuid_v8(b"direct\0" + low + b"\0" + high)
+
+
+def group_room(creator: str, name: bytes) -> bytes:
+    """The room of a group, from its creator and the client id of its creation."""
+    return uuid_v8(b"group\0" + creator.encode() + b"\0" + name)
+
+
+def uuid_v8(content: bytes) -> bytes:
+    """The hash of the content, marked as a UUID of version 8 (RFC 9562, section 5.8)."""
+    out = bytearray(hashlib.sha256(content).digest()[:16])
     out[6], out[8] = out[6] & 0x0F | 0x80, out[8] & 0x3F | 0x80
     return bytes(out)
 
@@ -309,7 +318,3 @@ def result(answer):
     if kind == "refusal":
         raise Refused(answer.refusal)
     return getattr(answer, kind)
-
-
-def text_id(identifier: bytes) -> str:
-    return str(uuid.UUID(bytes=identifier))

@@ -1,7 +1,11 @@
 """The ordinary life of devices: enrol, enter, talk, come back. Each function is a step; its docstring is its name."""
 
 import asyncio
+import hmac
+import re
 import time
+
+from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 
 import client
 import wire
@@ -50,6 +54,21 @@ async def refused(name: str, awaitable):
         assert refusal.refusal.detail, "a refusal says what to do"
         return refusal.refusal
     raise AssertionError(f"expected the refusal {name}, got {got}")
+
+
+async def vectors(world: World):
+    """the page's test vectors: the signature, the device's id, the session proof, the frame"""
+    section = (wire.ROOT / "docs" / "protocol.md").read_text().partition("\n## Test vectors\n")[2]
+    given = {name: bytes.fromhex(value) for name, value in re.findall(r"^(\w+) += ([0-9a-f]+)$", section, re.M)}
+    key = Ed25519PrivateKey.from_private_bytes(given["device_secret_key"])
+    device = Device(None, "vector", key=key)
+    assert device.public_key == given["device_key"] and device.id == given["device_id"]
+    assert client.GATE_PREFIX + given["sha256_gate_exporter"] == given["gate_statement"]
+    assert key.sign(given["gate_statement"]) == given["gate_proof"]
+    mac = hmac.new(given["proof_key"], client.SESSION_PREFIX + given["sha256_session_exporter"], "sha256")
+    assert mac.digest() == given["session_proof"]
+    request = session.Request(id=7, deadline_ms=1000, ping=session.Ping())
+    assert wire.frame(session.ClientFrame(request=request)) == given["frame_ping"]
 
 
 async def enrol(world: World):
@@ -231,7 +250,7 @@ async def group(world: World):
     alice, bob = world.on("alice"), world.on("bob")
     request = session.CreateRoom(client_id=client_id(), title="lunch", members=["bob"])
     room = await alice.ask(create_room=request)
-    assert (await alice.ask(create_room=request)).room == room.room
+    assert (await alice.ask(create_room=request)).room == room.room == client.group_room("alice", request.client_id)
     assert room.kind == session.ROOM_KIND_GROUP and room.role == session.ROLE_OWNER and room.head == 1
     world.group = room.room
     created = (await bob.delivered(world.group, 1)).message.membership
@@ -406,7 +425,7 @@ async def goes_away(world: World):
 
 
 STEPS = [
-    enrol, enrol_again, enter, hello, ping, pipelined, open_direct, send, duplicate, order, sync, bulk_stream_stays,
+    vectors, enrol, enrol_again, enter, hello, ping, pipelined, open_direct, send, duplicate, order, sync, bulk_stream_stays,
     largest, cursors, group, removed, settings, second_device, move, key_update, resume, resume_with_a_gap, ends,
     replaced, revoked,
 ]  # fmt: skip
