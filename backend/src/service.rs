@@ -1,6 +1,6 @@
 //! The backend as a service: started once, asked by gateways and session managers.
 //!
-//! The path of a message is [`Core::send`], on one screen.
+//! The path of a message is `Core::send`, on one screen.
 
 use std::sync::Arc;
 use std::time::{Duration, Instant};
