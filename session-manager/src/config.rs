@@ -74,6 +74,10 @@ pub struct Bounds {
     /// Handshakes in flight on each port: a half-open one costs up to 45 KiB, so this many cost 12 MiB.
     #[garde(range(min = 1, max = 65_536))]
     pub handshakes_max: u32,
+    /// Of them, those from one address (or one network of IPv6), so that nobody keeps the others out. Many phones share one
+    /// address of their operator, and at 64 of 100 ms each 640 of them come in every second.
+    #[garde(range(min = 1, max = 65_536))]
+    pub handshakes_per_address_max: u32,
     /// Sessions of the node, those that wait for their client to come back included. At 36 KiB each, this many fit 16 GiB.
     #[garde(range(min = 1, max = 10_000_000))]
     pub sessions_max: u32,
@@ -84,7 +88,12 @@ pub struct Bounds {
 
 impl Default for Bounds {
     fn default() -> Self {
-        Self { handshakes_max: 256, sessions_max: 450_000, waiting_max: 100_000 }
+        Self {
+            handshakes_max: 256,
+            handshakes_per_address_max: 64,
+            sessions_max: 450_000,
+            waiting_max: 100_000,
+        }
     }
 }
 

@@ -14,13 +14,10 @@ use quinn::{Endpoint, Incoming};
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
+use crate::config::Bounds;
 use crate::login;
 use crate::meters::Counted;
 use crate::node::Port;
-
-/// One address may have this part of the handshakes that are under way: a company behind one address still gets in,
-/// and three others beside it.
-const SHARE_OF_ADDRESS: usize = 4;
 
 /// What is known of a connection when its first packet is there.
 #[derive(Debug, Clone, Copy)]
@@ -49,13 +46,13 @@ enum Verdict {
     Silence,
 }
 
-fn decide(facts: Facts, handshakes_max: usize) -> Verdict {
-    let share = (handshakes_max / SHARE_OF_ADDRESS).max(1);
+fn decide(facts: Facts, bounds: &Bounds) -> Verdict {
+    let handshakes_max = bounds.handshakes_max as usize;
     if facts.draining {
         Verdict::Refuse
     } else if facts.handshakes >= handshakes_max {
         Verdict::Silence
-    } else if facts.from_address >= share {
+    } else if facts.from_address >= bounds.handshakes_per_address_max as usize {
         if facts.validated { Verdict::Silence } else { Verdict::Retry }
     } else if !facts.validated && is_pressed(facts.handshakes, handshakes_max) {
         Verdict::Retry
@@ -145,7 +142,7 @@ impl Door {
             from_address: under_way.from(&origin),
         };
         let meters = &self.port.meters;
-        match decide(facts, under_way.count_max) {
+        match decide(facts, &self.port.node.config.bounds) {
             Verdict::Welcome => {
                 let handshake = Handshake::new(under_way, origin, Counted::new(&meters.handshakes));
                 self.tasks.spawn(login::run(Arc::clone(&self.port), incoming, handshake));
@@ -196,14 +193,15 @@ mod tests {
         ];
         for ((draining, validated, handshakes, from_address), verdict) in table {
             let facts = Facts { draining, validated, handshakes, from_address };
-            assert_eq!(decide(facts, 256), verdict, "{facts:?}");
+            assert_eq!(decide(facts, &Bounds::default()), verdict, "{facts:?}");
         }
     }
 
     #[test]
     fn one_place_is_enough_for_one() {
         let facts = Facts { draining: false, validated: true, handshakes: 0, from_address: 0 };
-        assert_eq!(decide(facts, 1), Verdict::Welcome);
+        let bounds = Bounds { handshakes_max: 1, handshakes_per_address_max: 1, ..Bounds::default() };
+        assert_eq!(decide(facts, &bounds), Verdict::Welcome);
     }
 
     #[test]

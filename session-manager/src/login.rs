@@ -168,3 +168,22 @@ async fn refuse(connection: &Connection, send: SendStream, refusal: Refusal, han
     let last = wire::ServerFrame { kind: Some(server_frame::Kind::Refusal(refusal.into())) };
     goodbye::say(connection, send, BytesMut::new(), &last, code).await;
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::presence::Presence;
+
+    /// Bytes of the future that an async function with three arguments makes.
+    fn bytes_of<A, B, C, F>(_: impl Fn(A, B, C) -> F) -> usize {
+        size_of::<F>()
+    }
+
+    /// What half a million idle sessions multiply: the task and the entry in the table. The buffers are gone when idle.
+    #[test]
+    fn an_idle_session_is_small() {
+        let (task, entry) = (bytes_of(run), size_of::<Presence>());
+        assert!(task <= 3 * 1024, "the task of a session has {task} bytes");
+        assert!(entry <= 320, "a session in the table has {entry} bytes");
+    }
+}

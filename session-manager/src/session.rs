@@ -183,7 +183,8 @@ impl Session {
         // The budget of the runtime must not come between the requests of a session: their order is the order of messages.
         // A wake-up is bounded by its own rounds.
         let end = tokio::task::unconstrained(poll_fn(|cx| self.poll(cx))).await;
-        self.part(end).await;
+        // Boxed, so that an idle session does not carry the memory of its end.
+        Box::pin(self.part(end)).await;
     }
 
     fn poll(&mut self, cx: &mut Context<'_>) -> Poll<End> {
@@ -417,7 +418,9 @@ impl Session {
 
     /// Leaves: first the session, so that its client can have it on another connection, then the connection.
     async fn part(self, end: End) {
-        let Self { connection, mut residence, out, .. } = self;
+        let Self { connection, mut residence, out, flights, bulk, .. } = self;
+        // What is under way ends now, not after the goodbye.
+        drop((flights, bulk));
         let port = Arc::clone(&residence.port);
         let trace = residence.hold.presence.session;
         residence.parting = end.parting();

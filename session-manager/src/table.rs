@@ -19,6 +19,7 @@ use buslane_shared::refusal::{Code, Refusal};
 use bytes::Bytes;
 use dashmap::DashMap;
 use dashmap::mapref::entry::Entry;
+use metrics::{Gauge, gauge};
 use tokio::sync::mpsc;
 use tokio::time::Instant;
 
@@ -53,6 +54,8 @@ struct Waiting {
 pub(crate) struct Table {
     users: DashMap<UserId, Vec<Arc<Presence>>>,
     count: AtomicUsize,
+    /// The same for the operator; what is beyond the connections waits for its client.
+    gauge: Gauge,
     sessions_max: usize,
     resume_window: Duration,
     changes: mpsc::Sender<Change>,
@@ -100,6 +103,7 @@ impl Table {
         let table = Self {
             users: DashMap::new(),
             count: AtomicUsize::new(0),
+            gauge: gauge!("buslane_session_manager_sessions"),
             sessions_max: bounds.sessions_max as usize,
             resume_window: if waiting_max == 0 { Duration::ZERO } else { resume_window },
             changes,
@@ -148,6 +152,7 @@ impl Table {
             self.report(Change::Closed(Arc::clone(replaced)));
         } else {
             self.count.fetch_add(1, Ordering::Relaxed);
+            self.gauge.increment(1.0);
         }
         self.report(Change::Opened(Arc::clone(&hold.presence)));
         drop(devices);
@@ -201,6 +206,7 @@ impl Table {
         let at = devices.get().iter().position(unwanted)?;
         let presence = devices.get_mut().swap_remove(at);
         self.count.fetch_sub(1, Ordering::Relaxed);
+        self.gauge.decrement(1.0);
         self.report(Change::Closed(Arc::clone(&presence)));
         if devices.get().is_empty() {
             devices.remove();
