@@ -213,6 +213,28 @@ async fn a_reset_is_the_whole_truth() {
 }
 
 #[tokio::test]
+async fn what_is_committed_after_a_confirmation_is_delivered() {
+    let (world, _) = World::memory().await;
+    let (ann, bob) = (world.enrol("ann").await, world.enrol("bob").await);
+    let room = ann.direct(&bob).await;
+    let mut manager = world.link("sm").await;
+    let unnumbered = wire::SessionChanges { opened: vec![ann.session_ref()], ..Default::default() };
+    let numbered = wire::SessionChanges { opened: vec![bob.session_ref()], no: 7, ..Default::default() };
+    for changes in [unnumbered, numbered] {
+        manager.say(wire::from_manager::Kind::Sessions(changes)).await;
+    }
+    assert_eq!(
+        manager.next_frame().await,
+        to_manager::Kind::Applied(7),
+        "only what has a number is confirmed"
+    );
+    ann.send(room, "x").await.unwrap();
+    let (message, delivered) = manager.next_message().await;
+    assert_eq!((text(&message).as_str(), delivered.users()), ("x", vec!["bob"]));
+    world.stop().await;
+}
+
+#[tokio::test]
 async fn a_link_must_begin_with_its_announcement() {
     let (world, _) = World::memory().await;
     let (up, rx) = tokio::sync::mpsc::channel(1);
