@@ -68,7 +68,14 @@ impl Default for Mailbox {
 impl Mailbox {
     /// An empty mailbox with bounds of its own; at least one event fits.
     pub fn bounded(events_max: usize, bytes_max: usize) -> Self {
-        Self { events: VecDeque::new(), first_no: 1, sent: 0, bytes: 0, events_max: events_max.max(1), bytes_max }
+        Self {
+            events: VecDeque::new(),
+            first_no: 1,
+            sent: 0,
+            bytes: 0,
+            events_max: events_max.max(1),
+            bytes_max,
+        }
     }
 
     /// Adds an event. Where room is short, the copies kept only for a lost connection go first; when that is not enough,

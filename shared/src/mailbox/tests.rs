@@ -161,7 +161,8 @@ fn a_resume_replays_what_was_not_taken_over() {
         mailbox.push(event(n, 0));
     }
     let numbers = |mailbox: &mut Mailbox| {
-        std::iter::from_fn(|| mailbox.next_unsent().map(|(no, e)| (no, name_of(&e).unwrap()))).collect::<Vec<_>>()
+        std::iter::from_fn(|| mailbox.next_unsent().map(|(no, e)| (no, name_of(&e).unwrap())))
+            .collect::<Vec<_>>()
     };
     assert_eq!(numbers(&mut mailbox).len(), 5);
     assert_eq!(mailbox.resume(6), Err(ResumeGap::NeverSent));
