@@ -21,12 +21,24 @@ pub struct Figure {
 
 impl Figure {
     /// A figure that must not be over its limit.
-    pub fn at_most(what: &'static str, target: &'static str, value: f64, limit: f64, measured: String) -> Self {
+    pub fn at_most(
+        what: &'static str,
+        target: &'static str,
+        value: f64,
+        limit: f64,
+        measured: String,
+    ) -> Self {
         Self { what, target, measured, value, limit, pass: value <= limit }
     }
 
     /// A figure that must not be under its limit.
-    pub fn at_least(what: &'static str, target: &'static str, value: f64, limit: f64, measured: String) -> Self {
+    pub fn at_least(
+        what: &'static str,
+        target: &'static str,
+        value: f64,
+        limit: f64,
+        measured: String,
+    ) -> Self {
         Self { what, target, measured, value, limit, pass: value >= limit }
     }
 }
@@ -52,6 +64,8 @@ mod tests {
             Figure::at_least("b", ">= 1", 2.0, 1.0, "2".into()),
         ];
         let table = table(&rows);
-        assert!(table.contains("| a | <= 1 | 2 | **missed** |") && table.contains("| b | >= 1 | 2 | reached |"));
+        assert!(
+            table.contains("| a | <= 1 | 2 | **missed** |") && table.contains("| b | >= 1 | 2 | reached |")
+        );
     }
 }

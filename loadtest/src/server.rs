@@ -47,7 +47,8 @@ impl Server {
     pub async fn up(program: &Path, data: &Path) -> anyhow::Result<Self> {
         let any = "127.0.0.1:0";
         let data = data.to_string_lossy();
-        let args = ["up", "--json", "--data", &data, "--gate", any, "--front", any, "--wake", any, "--admin", any];
+        let args =
+            ["up", "--json", "--data", &data, "--gate", any, "--front", any, "--wake", any, "--admin", any];
         let (child, pid, line) = first_line(program, &args).await?;
         let ready = serde_json::from_str(&line).with_context(|| format!("the server answered: {line}"))?;
         Ok(Self { ready, pid, child })
@@ -85,7 +86,8 @@ pub async fn first_line(program: &Path, args: &[&str]) -> anyhow::Result<(Child,
     let out = child.stdout.take().context("no standard output")?;
     let mut lines = BufReader::new(out).lines();
     let line = timeout(READY_WITHIN, lines.next_line()).await.context("not ready in time")??;
-    let line = line.with_context(|| format!("`{} {}` ended before it was ready", program.display(), args.join(" ")))?;
+    let line = line
+        .with_context(|| format!("`{} {}` ended before it was ready", program.display(), args.join(" ")))?;
     // Nobody reads further lines; the pipe is closed, and what the program prints later goes nowhere.
     Ok((child, pid, line))
 }

@@ -75,6 +75,12 @@ async fn output_of(program: &Path, args: &[&str], home: &Path) -> anyhow::Result
         .output()
         .await
         .with_context(|| format!("cannot start {}", program.display()))?;
-    anyhow::ensure!(out.status.success(), "`{} {}` ended with {}", program.display(), args.join(" "), out.status);
+    anyhow::ensure!(
+        out.status.success(),
+        "`{} {}` ended with {}",
+        program.display(),
+        args.join(" "),
+        out.status
+    );
     Ok(String::from_utf8(out.stdout)?)
 }

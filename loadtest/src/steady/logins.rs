@@ -61,7 +61,13 @@ pub async fn run(plan: &Plan) -> anyhow::Result<Vec<Figure>> {
         login / plain
     );
     let what = "login (handshake, ticket, welcome), server CPU";
-    Ok(vec![Figure::at_most(what, "<= 1.2x a bare quinn handshake and one request", login / plain, 1.2, measured)])
+    Ok(vec![Figure::at_most(
+        what,
+        "<= 1.2x a bare quinn handshake and one request",
+        login / plain,
+        1.2,
+        measured,
+    )])
 }
 
 /// Lets both servers finish what a closed connection leaves behind, so that it is counted where it belongs.

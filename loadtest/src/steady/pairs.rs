@@ -64,7 +64,11 @@ pub async fn run(plan: &Plan) -> anyhow::Result<Vec<Figure>> {
         tasks.spawn(send_on_time(sender, room, schedule, results.clone()));
         tasks.spawn(receive(receiver, schedule, results.clone()));
     }
-    anyhow::ensure!(Instant::now() < start, "this machine was too slow to open {} sessions in time", 2 * pairs);
+    anyhow::ensure!(
+        Instant::now() < start,
+        "this machine was too slow to open {} sessions in time",
+        2 * pairs
+    );
     while let Some(ended) = tasks.join_next().await {
         ended??;
     }
@@ -74,8 +78,20 @@ pub async fn run(plan: &Plan) -> anyhow::Result<Vec<Figure>> {
     let (count, late) = (results.received.len(), results.lateness.percentiles().p99);
     let what = "send to received by the other phone, 500 pairs, 1,000 msg/s";
     Ok(vec![
-        Figure::at_most(what, "p50 <= 2 ms", p50, 2.0, format!("p50 {p50:.2} ms ({count} messages, {pairs} pairs)")),
-        Figure::at_most(what, "p99 <= 10 ms", p99, 10.0, format!("p99 {p99:.2} ms (the driver's own lateness p99: {late:.2} ms)")),
+        Figure::at_most(
+            what,
+            "p50 <= 2 ms",
+            p50,
+            2.0,
+            format!("p50 {p50:.2} ms ({count} messages, {pairs} pairs)"),
+        ),
+        Figure::at_most(
+            what,
+            "p99 <= 10 ms",
+            p99,
+            10.0,
+            format!("p99 {p99:.2} ms (the driver's own lateness p99: {late:.2} ms)"),
+        ),
     ])
 }
 
@@ -100,7 +116,8 @@ async fn send_on_time(
     let receipts = tokio::spawn(async move {
         let mut seen = 0;
         while seen < count {
-            let frame = recv.next::<wire::ServerFrame>().await?.context("the server ended a sender's stream")?;
+            let frame =
+                recv.next::<wire::ServerFrame>().await?.context("the server ended a sender's stream")?;
             if let Some(server_frame::Kind::Answer(answer)) = frame.kind {
                 match answer.result {
                     Some(wire::answer::Result::Receipt(_)) => seen += 1,
@@ -124,7 +141,8 @@ async fn send_on_time(
                 mentions: Vec::new(),
             })),
         };
-        send.write_all(&frame(&wire::ClientFrame { kind: Some(client_frame::Kind::Request(request)) })).await?;
+        send.write_all(&frame(&wire::ClientFrame { kind: Some(client_frame::Kind::Request(request)) }))
+            .await?;
     }
     timeout(TAIL, receipts).await.context("receipts are missing")???;
     connection.close(0u32.into(), b"");
@@ -147,7 +165,8 @@ async fn receive(session: Session, schedule: Schedule, results: Arc<Mutex<Measur
     for seen in 0..schedule.count {
         let number = loop {
             let next = tokio::time::timeout_at(end, recv.next::<wire::ServerFrame>()).await;
-            let frame = next.with_context(|| format!("only {seen} of {} messages arrived", schedule.count))??;
+            let frame =
+                next.with_context(|| format!("only {seen} of {} messages arrived", schedule.count))??;
             if let Some(number) = number_of(&frame.context("the server ended a receiver's stream")?) {
                 break number;
             }
@@ -161,7 +180,8 @@ async fn receive(session: Session, schedule: Schedule, results: Arc<Mutex<Measur
 
 /// The number of the message in a delivery.
 fn number_of(frame: &wire::ServerFrame) -> Option<u64> {
-    let Some(server_frame::Kind::Event(wire::Event { kind: Some(event::Kind::Delivery(delivery)), .. })) = &frame.kind
+    let Some(server_frame::Kind::Event(wire::Event { kind: Some(event::Kind::Delivery(delivery)), .. })) =
+        &frame.kind
     else {
         return None;
     };

@@ -69,8 +69,14 @@ async fn send(plan: &Plan, folder: &Path, count: usize, in_flight: &str) -> anyh
     let load = ["--to", "bob", "--count", &count, "--size", BODY_BYTES, "--in-flight", in_flight];
     let args = [&["send", "--json"], &who[..], &load[..]].concat();
     let out = output_of(&plan.program, &args, folder).await?;
-    let summary: Summary = serde_json::from_str(out.trim()).with_context(|| format!("send answered: {out}"))?;
-    anyhow::ensure!(summary.acked == summary.sent, "{} of {} sends have no receipt", summary.sent - summary.acked, summary.sent);
+    let summary: Summary =
+        serde_json::from_str(out.trim()).with_context(|| format!("send answered: {out}"))?;
+    anyhow::ensure!(
+        summary.acked == summary.sent,
+        "{} of {} sends have no receipt",
+        summary.sent - summary.acked,
+        summary.sent
+    );
     server.stop().await?;
     Ok(summary)
 }
@@ -78,9 +84,21 @@ async fn send(plan: &Plan, folder: &Path, count: usize, in_flight: &str) -> anyh
 /// The store's own rate of durable appends, in a process of its own, in the same run.
 async fn store_rate(plan: &Plan, folder: &Path, count: usize) -> anyhow::Result<f64> {
     let (dir, count) = (folder.to_string_lossy(), count.to_string());
-    let args =
-        ["load", "append-rate", "--json", "--dir", &dir, "--count", &count, "--size", BODY_BYTES, "--in-flight", IN_FLIGHT];
+    let args = [
+        "load",
+        "append-rate",
+        "--json",
+        "--dir",
+        &dir,
+        "--count",
+        &count,
+        "--size",
+        BODY_BYTES,
+        "--in-flight",
+        IN_FLIGHT,
+    ];
     let out = output_of(&plan.program, &args, folder).await?;
-    let rate: AppendRate = serde_json::from_str(out.trim()).with_context(|| format!("append-rate answered: {out}"))?;
+    let rate: AppendRate =
+        serde_json::from_str(out.trim()).with_context(|| format!("append-rate answered: {out}"))?;
     Ok(rate.per_s)
 }

@@ -19,7 +19,8 @@ pub async fn run(plan: &Plan) -> anyhow::Result<Vec<Figure>> {
     let (ca, state) = (server.ready.ca.to_string_lossy().into_owned(), folder.join("alice"));
     let state = state.to_string_lossy();
     let size = BODY_BYTES.to_string();
-    let who = ["send", "--json", "--gate", &server.ready.gate, "--ca", &ca, "--as", "alice", "--state", &state];
+    let who =
+        ["send", "--json", "--gate", &server.ready.gate, "--ca", &ca, "--as", "alice", "--state", &state];
     let load = ["--to", "bob", "--count", &count, "--size", &size, "--in-flight", "128"];
     output_of(&plan.program, &[&who[..], &load[..]].concat(), &folder).await?;
     server.kill().await?;
@@ -27,7 +28,8 @@ pub async fn run(plan: &Plan) -> anyhow::Result<Vec<Figure>> {
     let after_kill = timed_start(plan, &data).await?;
     let after_stop = timed_start(plan, &data).await?;
     let gib = bytes as f64 / (1u64 << 30) as f64;
-    let measured = format!("{after_stop:.2} s after a stop, {after_kill:.2} s after kill -9 ({gib:.2} GiB on disk)");
+    let measured =
+        format!("{after_stop:.2} s after a stop, {after_kill:.2} s after kill -9 ({gib:.2} GiB on disk)");
     let what = "start of `up` on an existing 1 GiB data folder";
     Ok(vec![Figure::at_most(what, "<= 3 s", after_stop.max(after_kill), 3.0, measured)])
 }
