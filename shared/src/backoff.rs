@@ -101,7 +101,8 @@ mod tests {
     #[test]
     fn the_ceiling_doubles_up_to_the_cap() {
         let mut backoff = Backoff::new(Policy::default());
-        let waits: Vec<u64> = (0..9).map(|_| backoff.next_wait(None, LAST).as_secs_f64().round() as u64).collect();
+        let waits: Vec<u64> =
+            (0..9).map(|_| backoff.next_wait(None, LAST).as_secs_f64().round() as u64).collect();
         assert_eq!(waits, [3, 6, 12, 24, 48, 96, 192, 300, 300]);
         assert_eq!(backoff.failures(), 9);
     }

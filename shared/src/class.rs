@@ -65,9 +65,12 @@ impl Protocol {
             Op::Mark(_) => Self::ReceiptMark,
             Op::ReadCounts(_) => Self::ReceiptCounts,
             Op::OpenDirect(_) | Op::DescribeRoom(_) => Self::RoomOpen,
-            Op::CreateRoom(_) | Op::Invite(_) | Op::Join(_) | Op::Leave(_) | Op::Kick(_) | Op::SetNotify(_) => {
-                Self::RoomChange
-            }
+            Op::CreateRoom(_)
+            | Op::Invite(_)
+            | Op::Join(_)
+            | Op::Leave(_)
+            | Op::Kick(_)
+            | Op::SetNotify(_) => Self::RoomChange,
             Op::ListRooms(_) => Self::RoomList,
             Op::ListMembers(_) => Self::RoomMembers,
             Op::SetBlock(_)
@@ -132,7 +135,11 @@ pub fn classify(protocol: Protocol, app_state: AppState) -> Class {
         Protocol::AppState => Class::Control,
         Protocol::Ping => Class::Pulse,
         Protocol::MessageSend if foreground => Class::Talk,
-        Protocol::RoomOpen | Protocol::RoomList | Protocol::MessageSync | Protocol::RoomChange | Protocol::Account
+        Protocol::RoomOpen
+        | Protocol::RoomList
+        | Protocol::MessageSync
+        | Protocol::RoomChange
+        | Protocol::Account
             if foreground =>
         {
             Class::Look

@@ -62,7 +62,11 @@ mod tests {
         let key = pair.public_key().as_ref();
         assert!(gate_proof_holds(key, &[1; 32], proof.as_ref()));
         assert!(!gate_proof_holds(key, &[2; 32], proof.as_ref()));
-        assert!(!gate_proof_holds(Ed25519KeyPair::generate().unwrap().public_key().as_ref(), &[1; 32], proof.as_ref()));
+        assert!(!gate_proof_holds(
+            Ed25519KeyPair::generate().unwrap().public_key().as_ref(),
+            &[1; 32],
+            proof.as_ref()
+        ));
         assert!(!gate_proof_holds(b"short", &[1; 32], b"nonsense"));
     }
 

@@ -6,8 +6,8 @@ use std::fmt;
 
 use bytes::Bytes;
 
-pub use crate::wire::RefusalCode as Code;
 use crate::wire;
+pub use crate::wire::RefusalCode as Code;
 
 /// A refusal on its way to the client.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
@@ -149,7 +149,9 @@ impl Code {
             Self::Unspecified => "the server gave no reason; report it",
             Self::Malformed => "the bytes are not a valid frame; check the encoder against the protocol",
             Self::TooLarge => "the frame is over the limit; send less at a time",
-            Self::Unsupported => "this server does not know the request; use an older form or upgrade the server",
+            Self::Unsupported => {
+                "this server does not know the request; use an older form or upgrade the server"
+            }
             Self::BadVersion => "no protocol version in common; upgrade the older side",
             Self::Internal => "the server failed; try again later and report it with the trace id",
             Self::Deadline => "there was no time left; try again with a longer deadline",
@@ -160,7 +162,9 @@ impl Code {
             Self::Cancelled => "the request was cancelled by its sender",
             Self::BadField => "a field of the request is wrong",
             Self::Timeout => "the peer took too long; try again",
-            Self::NameTaken => "somebody has this name; choose another, or use a code from one of its devices",
+            Self::NameTaken => {
+                "somebody has this name; choose another, or use a code from one of its devices"
+            }
             Self::BadCode => "the code is unknown, used or expired; ask for a new one",
             Self::EnrolmentClosed => "enrolment needs a one-time code; ask the operator for one",
             Self::BadCredential => "the credential is not from this system; enrol again",
@@ -186,7 +190,9 @@ impl Code {
             Self::NotInvited => "only invited users may join; ask a member for an invitation",
             Self::UnknownDevice => "the user has no such device; list the devices",
             Self::DiskFull => "the server's disk is full; nothing was stored; try again later",
-            Self::StoreStopped => "the server's store has stopped after an error of the disk; try again later",
+            Self::StoreStopped => {
+                "the server's store has stopped after an error of the disk; try again later"
+            }
         }
     }
 }
