@@ -75,10 +75,13 @@ impl Gate {
         }
     }
 
-    /// A handshake has ended. What exceeds the address's rate is refused at its first request, with the time to return.
+    /// A handshake has ended. What exceeds the address's rate is refused at its first request, with the time to return. It
+    /// counts as an answer already, or somebody who opens connections and asks nothing would never meet silence, and could
+    /// hold all places there are.
     pub fn on_connection(&self, address: AddressKey, now: Instant) {
         if let Err(wait) = self.by_address.take(&address) {
             self.offenders.on_excess(address, wait, now);
+            self.offenders.on_request(address, now);
         }
     }
 

@@ -72,6 +72,28 @@ async fn an_address_that_does_not_listen_meets_silence() {
 }
 
 #[tokio::test]
+async fn an_address_that_only_opens_connections_meets_silence_too() {
+    let stand = stand(|l| l.address = Rate { burst: 3, per_minute: 1 }).await;
+    let mut open = Vec::new();
+    // Three within the rate, and as many as would have been answered.
+    for _ in 0..23 {
+        open.push(stand.connect().await);
+    }
+    let endpoint = stand.endpoint(Ipv4Addr::LOCALHOST);
+    let refused = async {
+        loop {
+            let connecting = endpoint.connect(stand.address, "localhost").unwrap();
+            if timeout(Duration::from_millis(400), connecting).await.is_err() {
+                return;
+            }
+        }
+    };
+    timeout(LIMIT, refused).await.expect("it is not even heard in the end");
+    drop(stand.connect_from(OTHER).await);
+    stand.finish().await;
+}
+
+#[tokio::test]
 async fn a_user_has_a_share_wherever_he_comes_from_and_nobody_else_can_use_it_up() {
     let stand = stand(|l| l.user = Rate { burst: 2, per_minute: 1 }).await;
     let alice = stand.enrol("alice").await;
