@@ -144,6 +144,8 @@ impl Stream {
 
     /// Waits for the next frame. False: none came for as long as a session may be idle, or one stayed incomplete.
     async fn hear_in_time(&mut self) -> Result<bool, Broken> {
+        // While an answer was written nothing was read, and the rest of a frame may be here already.
+        self.talk.pause();
         let idle_at = Instant::now() + self.port.node.config.times.idle_limit();
         loop {
             let glance_at = Instant::now() + self.port.node.config.times.frame_limit();

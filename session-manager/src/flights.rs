@@ -4,8 +4,8 @@
 //! are begun in the order in which they came, because that order becomes the order of messages in a room. A request that
 //! is given up is dropped at once, and counts until it is.
 
-use std::collections::HashMap;
 use std::collections::hash_map::Entry;
+use std::collections::{HashMap, VecDeque};
 use std::task::{Context, Poll};
 
 use buslane_chassis::api::Backend;
@@ -13,7 +13,7 @@ use buslane_shared::limits::IN_FLIGHT_MAX;
 use buslane_shared::refusal::{Code, Refusal};
 use buslane_shared::wire;
 use futures_util::StreamExt;
-use futures_util::future::{AbortHandle, Abortable, Aborted, BoxFuture};
+use futures_util::future::{AbortHandle, Abortable, BoxFuture};
 use futures_util::stream::FuturesUnordered;
 use tokio::time::Instant;
 
@@ -38,6 +38,8 @@ struct Record {
 #[derive(Default)]
 pub(crate) struct Flights {
     running: FuturesUnordered<Flight>,
+    /// Answered by the backend, in the order of the answers. They keep their weight until they are taken.
+    answered: VecDeque<(u64, wire::Answer)>,
     records: HashMap<u64, Record>,
     weight: usize,
     /// No deadline is earlier than this.
@@ -54,7 +56,7 @@ impl Flights {
     /// Begins a request; an answer is the refusal of it.
     pub(crate) fn begin(&mut self, relay: Box<Relay>, backend: &Backend) -> Option<wire::Answer> {
         let id = relay.id;
-        if self.running.len() >= IN_FLIGHT_MAX {
+        if self.running.len() + self.answered.len() >= IN_FLIGHT_MAX {
             return Some(refuse(id, Refusal::of(Code::TooManyInFlight)));
         }
         let Entry::Vacant(slot) = self.records.entry(id) else {
@@ -71,28 +73,30 @@ impl Flights {
         None
     }
 
-    /// The next answer that is ready.
-    pub(crate) fn poll_landed(&mut self, cx: &mut Context<'_>) -> Poll<Option<Landed>> {
+    /// Lets the requests go on, also while nobody takes their answers: one that has its turn in a room of the backend must
+    /// not keep it because its client does not read.
+    pub(crate) fn advance(&mut self, cx: &mut Context<'_>) {
+        while let Poll::Ready(Some(ended)) = self.running.poll_next_unpin(cx) {
+            // Those that were given up were answered then.
+            if let Ok(landed) = ended {
+                self.answered.push_back(landed);
+            }
+        }
+    }
+
+    /// The next answer that is there.
+    pub(crate) fn take_landed(&mut self) -> Option<Landed> {
         loop {
-            match self.running.poll_next_unpin(cx) {
-                Poll::Pending => return Poll::Pending,
-                Poll::Ready(None) => return Poll::Ready(None),
-                // Given up, and answered then.
-                Poll::Ready(Some(Err(Aborted))) => {}
-                Poll::Ready(Some(Ok((id, answer)))) => {
-                    if let Some(record) = self.forget(id) {
-                        let answer = wire::Answer { id, ..answer };
-                        return Poll::Ready(Some(Landed { answer, terms: record.terms }));
-                    }
-                }
+            let (id, answer) = self.answered.pop_front()?;
+            if let Some(record) = self.forget(id) {
+                return Some(Landed { answer: wire::Answer { id, ..answer }, terms: record.terms });
             }
         }
     }
 
     /// The client no longer wants an answer. `None`: it was given already.
     pub(crate) fn cancel(&mut self, id: u64) -> Option<wire::Answer> {
-        let record = self.forget(id)?;
-        record.abort.abort();
+        let record = self.give_up(id)?;
         Some(record.terms.give_up(id, Code::Cancelled))
     }
 
@@ -104,8 +108,7 @@ impl Flights {
         let over = |record: &Record| record.terms.deadline <= now;
         let late: Vec<u64> = self.records.iter().filter(|(_, r)| over(r)).map(|(id, _)| *id).collect();
         let give_up = |id: u64| {
-            let record = self.forget(id)?;
-            record.abort.abort();
+            let record = self.give_up(id)?;
             Some(record.terms.give_up(id, Code::Deadline))
         };
         let answers = late.into_iter().filter_map(give_up).collect();
@@ -124,7 +127,7 @@ impl Flights {
     }
 
     pub(crate) fn is_empty(&self) -> bool {
-        self.running.is_empty()
+        self.running.is_empty() && self.answered.is_empty()
     }
 
     /// Gives back memory that a burst has left.
@@ -132,6 +135,17 @@ impl Flights {
         if self.records.is_empty() && self.records.capacity() > SLOTS_KEPT {
             self.records = HashMap::new();
         }
+        if self.answered.is_empty() && self.answered.capacity() > SLOTS_KEPT {
+            self.answered = VecDeque::new();
+        }
+    }
+
+    fn give_up(&mut self, id: u64) -> Option<Record> {
+        let record = self.forget(id)?;
+        record.abort.abort();
+        // The client may use the id again at once: an answer that nobody has taken must not become that of the next one.
+        self.answered.retain(|(answered, _)| *answered != id);
+        Some(record)
     }
 
     fn forget(&mut self, id: u64) -> Option<Record> {

@@ -77,6 +77,16 @@ pub(crate) struct Found {
     pub(crate) registered: bool,
 }
 
+impl Farewell {
+    fn rank(self) -> u8 {
+        match self {
+            Self::Draining { .. } => 0,
+            Self::Replaced => 1,
+            Self::Revoked => 2,
+        }
+    }
+}
+
 impl Presence {
     /// A new session, held by its first connection.
     pub(crate) fn open(
@@ -128,11 +138,10 @@ impl Presence {
         });
     }
 
-    /// Asks the session to leave. The first reason stays, but nothing outranks a lost right.
+    /// Asks the session to leave. The weightier reason stays: a lost right, then a newer session, then the end of the node.
     pub(crate) fn farewell(&self, farewell: Farewell) {
         self.change(|post| {
-            if post.farewell.is_none_or(|known| known != Farewell::Replaced) || farewell == Farewell::Revoked
-            {
+            if post.farewell.is_none_or(|known| known.rank() < farewell.rank()) {
                 post.farewell = Some(farewell);
             }
         });
@@ -218,5 +227,28 @@ impl Hold {
         post.held = false;
         post.waker = None;
         true
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_lost_right_is_said_whatever_else_ends_the_session() {
+        let draining = Farewell::Draining { within: Duration::ZERO, retry_after: Duration::ZERO };
+        let reasons = [draining, Farewell::Replaced, Farewell::Revoked];
+        for first in reasons {
+            for second in reasons {
+                let user = "alice".parse().unwrap();
+                let (device, session) = (DeviceId::from_bytes([1; 16]), SessionId::from_bytes([2; 16]));
+                let hold = Presence::open(user, device, session, 0, wire::AppState::Foreground);
+                hold.presence.farewell(first);
+                hold.presence.farewell(second);
+                let weightier = [first, second].into_iter().max_by_key(|reason| reason.rank());
+                let found = hold.collect(&Context::from_waker(Waker::noop()), &mut BytesMut::new(), 0);
+                assert_eq!(found.farewell, weightier);
+            }
+        }
     }
 }

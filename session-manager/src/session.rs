@@ -235,6 +235,10 @@ impl Session {
             }
             frames += 1;
         }
+        if !self.out.has_room() || self.flights.is_heavy() {
+            // It is we who do not read; the client may have sent the rest of its frame long ago.
+            self.talk.pause();
+        }
         if frames > 0 {
             self.heard = now;
             self.meters().bytes_in.increment(bytes);
@@ -289,8 +293,10 @@ impl Session {
             self.refuse(late);
             progress = true;
         }
-        while self.out.has_room() {
-            let Poll::Ready(Some(landed)) = self.flights.poll_landed(cx) else { break };
+        self.flights.advance(cx);
+        while self.out.has_room()
+            && let Some(landed) = self.flights.take_landed()
+        {
             self.meters().on_answer(landed.terms.class, now.saturating_duration_since(landed.terms.began));
             self.heard = now;
             self.put(server_frame::Kind::Answer(landed.answer));

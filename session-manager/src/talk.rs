@@ -115,6 +115,11 @@ impl Talk {
         self.begun.map(|begun| begun + limit)
     }
 
+    /// Nothing is read for a while: the time of a frame that has begun counts anew from the next reading.
+    pub(crate) fn pause(&mut self) {
+        self.begun = None;
+    }
+
     /// Tells the client to send nothing more on this stream.
     pub(crate) fn stop(&mut self, code: Code) {
         // An error means that the stream is over already.

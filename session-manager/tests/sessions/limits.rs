@@ -106,6 +106,43 @@ async fn a_frame_that_has_begun_must_end() {
 }
 
 #[tokio::test]
+async fn a_frame_that_waits_because_the_server_does_not_read_is_not_late() {
+    let mut config = config();
+    config.times.frame_limit_ms = 200;
+    let stand = Stand::with(config).await;
+    let mut live = Phone::tuned(&stand, "alice", 1, Some(16 * 1024)).login(&stand).await;
+    live.ping().await;
+    live.line.send.write_all(&[0, 0, 0, 2]).await.unwrap();
+    tokio::time::sleep(Duration::from_millis(50)).await;
+    // More than the client takes and than may wait for it, so nothing more is read.
+    for seq in 1..=3 {
+        stand.script.deliver_body("alice", None, seq, Bytes::from(vec![7; 60_000])).await;
+    }
+    tokio::time::sleep(Duration::from_millis(400)).await;
+    // A field that the server does not know.
+    live.line.send.write_all(&[0x78, 0]).await.unwrap();
+    live.ping().await;
+    stand.stop().await;
+}
+
+#[tokio::test]
+async fn requests_of_a_client_that_does_not_read_go_on() {
+    let stand = Stand::start().await;
+    let mut live = Phone::tuned(&stand, "alice", 1, Some(16 * 1024)).login(&stand).await;
+    live.line.ask_within(1, 60_000, Op::Sync(wire::Sync::default())).await;
+    live.line.ask_within(2, 60_000, Op::History(wire::History::default())).await;
+    crate::stand::until("both run", || stand.script.relayed.load(std::sync::atomic::Ordering::SeqCst) == 2)
+        .await;
+    tokio::time::sleep(Duration::from_millis(100)).await;
+    stand.script.gate.add_permits(1);
+    // The semaphore gives its permit to who waits first; it is used up only when that one goes on.
+    crate::stand::until("the first has its turn", || stand.script.answered() == 2).await;
+    let ids = [live.line.answer().await.id, live.line.answer().await.id];
+    assert_eq!(ids, [2, 1]);
+    stand.stop().await;
+}
+
+#[tokio::test]
 async fn one_byte_at_a_time_is_cut_off_too() {
     let mut config = config();
     config.times.frame_limit_ms = 300;

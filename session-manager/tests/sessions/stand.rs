@@ -46,6 +46,7 @@ pub struct Script {
     pub gate: Semaphore,
     pub relayed: AtomicUsize,
     pub given_up: AtomicUsize,
+    answered: AtomicUsize,
     /// Sessions that were announced and not closed, by session id, with what the manager said of itself.
     pub sessions: Mutex<BTreeMap<Vec<u8>, wire::SessionRef>>,
     pub announced: Mutex<Vec<wire::Node>>,
@@ -74,6 +75,7 @@ impl Script {
             gate: Semaphore::new(0),
             relayed: AtomicUsize::new(0),
             given_up: AtomicUsize::new(0),
+            answered: AtomicUsize::new(0),
             sessions: Mutex::default(),
             announced: Mutex::default(),
             confirms: true.into(),
@@ -117,6 +119,11 @@ impl Script {
     /// Ends the link; the manager comes back by itself.
     pub fn cut_link(&self) {
         *self.down.lock() = None;
+    }
+
+    /// Requests that ran to their end.
+    pub fn answered(&self) -> usize {
+        self.answered.load(Ordering::SeqCst)
     }
 
     pub fn knows(&self, user: &str) -> usize {
@@ -174,6 +181,7 @@ impl BackendApi for Script {
             let mut guard = GivenUp(&self.given_up, false);
             let result = self.answer(call, request.op.expect("an operation")).await;
             guard.1 = true;
+            self.answered.fetch_add(1, Ordering::SeqCst);
             wire::Answer { id: request.id, result: Some(result) }
         })
     }
