@@ -53,13 +53,22 @@ const STREAM_WINDOW_BYTES: u32 = 2 * 1024 * 1024;
 
 type Client = BackendClient<Channel>;
 
+/// Whether a request keeps its place among the others of its session.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Order {
+    /// It writes.
+    Kept,
+    /// It only reads.
+    Free,
+}
+
 /// Lanes for talk. Each is one connection and one task at the backend, so this many processors can work for one session
 /// manager's talk; a session always uses the same one.
 const TALK_LANES: usize = 4;
 
 /// The backend over gRPC. Connects when it is first needed, and again whenever it has to.
 pub struct RemoteBackend {
-    /// C0 to C3: what a person waits for.
+    /// C0 to C3, what a person waits for, and every write.
     talk: [Lane; TALK_LANES],
     /// Everything else that is relayed.
     background: Lane,
@@ -95,9 +104,10 @@ impl RemoteBackend {
         })
     }
 
-    /// The lane of a call: always the same for one session and kind of class, so that the session's order is kept.
-    fn lane(&self, call: &Call) -> &Lane {
-        if call.class > Class::Bulk {
+    /// The lane of a call. All writes of one session take the same lane, whatever its app state is at the time, so that
+    /// their order is kept.
+    fn lane(&self, call: &Call, order: Order) -> &Lane {
+        if call.class > Class::Bulk && order == Order::Free {
             return &self.background;
         }
         let hash = BuildHasherDefault::<DefaultHasher>::default().hash_one(call.session);
@@ -111,7 +121,8 @@ impl RemoteBackend {
         if deadline <= Instant::now() {
             return Err(Refusal::of(Code::Deadline));
         }
-        match tokio::time::timeout_at(deadline, self.lane(&call).relay(call, request)).await {
+        let lane = self.lane(&call, if wrote { Order::Kept } else { Order::Free });
+        match tokio::time::timeout_at(deadline, lane.relay(call, request)).await {
             Ok(Ok(answer)) => Ok(answer),
             Ok(Err(Lost::NeverSent(status))) => Err(unavailable(&status)),
             Ok(Err(Lost::MaybeDone(status))) => Err(may_be_done(unavailable(&status))),
