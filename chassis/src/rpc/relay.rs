@@ -4,7 +4,7 @@
 //! A request that fails by a panic is answered and counted; the others of its lane go on. It must never begin more than it
 //! can answer: while answers are slow to leave, nothing new is read, and the caller's queue fills instead of ours.
 
-use std::collections::HashMap;
+use std::collections::{HashMap, VecDeque};
 use std::panic::AssertUnwindSafe;
 use std::time::Duration;
 
@@ -40,15 +40,21 @@ pub(super) async fn serve(
     to: mpsc::Sender<wire::RelayAnswer>,
     ending: CancellationToken,
 ) {
-    let mut lane = Running { backend: &backend, running: FuturesUnordered::new(), handles: HashMap::new() };
+    let mut lane = Running {
+        backend: &backend,
+        running: FuturesUnordered::new(),
+        handles: HashMap::new(),
+        done: VecDeque::new(),
+    };
     loop {
         tokio::select! {
-            Some(ended) = lane.running.next() => {
-                if !lane.on_ended(ended, &to).await {
-                    return;
-                }
-            }
-            frame = frames.message(), if lane.running.len() < RUNNING_MAX => match frame {
+            Some(ended) = lane.running.next() => lane.on_ended(ended),
+            // Never waited for alone: a request that holds its turn in a room goes on while answers are slow to leave.
+            place = to.reserve(), if !lane.done.is_empty() => match (place, lane.done.pop_front()) {
+                (Ok(place), Some(answer)) => place.send(answer),
+                _ => return,
+            },
+            frame = frames.message(), if lane.running.len() + lane.done.len() < RUNNING_MAX => match frame {
                 Ok(Some(frame)) => lane.on_frame(frame),
                 // The stream is broken or closed: nobody is there to be answered.
                 Ok(None) | Err(_) => return,
@@ -58,7 +64,12 @@ pub(super) async fn serve(
     }
     let last = async {
         while let Some(ended) = lane.running.next().await {
-            lane.on_ended(ended, &to).await;
+            lane.on_ended(ended);
+        }
+        for answer in std::mem::take(&mut lane.done) {
+            if to.send(answer).await.is_err() {
+                return;
+            }
         }
     };
     // What is still at work after that is answered by the end of the stream: it may have been done.
@@ -69,6 +80,8 @@ struct Running<'a> {
     backend: &'a Backend,
     running: FuturesUnordered<BoxFuture<'a, Ended>>,
     handles: HashMap<u64, AbortHandle>,
+    /// Answers that wait for a place on their way.
+    done: VecDeque<wire::RelayAnswer>,
 }
 
 impl<'a> Running<'a> {
@@ -119,12 +132,10 @@ impl<'a> Running<'a> {
         self.running.push(Box::pin(std::future::ready((no, Some(refusal.into())))));
     }
 
-    /// Sends the answer on. False: nobody is there any more.
-    async fn on_ended(&mut self, (no, answer): Ended, to: &mpsc::Sender<wire::RelayAnswer>) -> bool {
+    fn on_ended(&mut self, (no, answer): Ended) {
         self.handles.remove(&no);
-        match answer {
-            Some(answer) => to.send(wire::RelayAnswer { no, answer: Some(answer) }).await.is_ok(),
-            None => true,
+        if let Some(answer) = answer {
+            self.done.push_back(wire::RelayAnswer { no, answer: Some(answer) });
         }
     }
 }
