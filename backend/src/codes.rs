@@ -82,7 +82,8 @@ impl Core {
             return Ok(false);
         }
         if !stored.used_by.is_empty() {
-            return Ok(stored.used_by == device.to_wire());
+            // Nor may it bring back a device that was revoked since.
+            return Ok(stored.used_by == device.to_wire() && !self.revocations.holds(device));
         }
         stored.used_by = device.to_wire();
         let value = stored.encode_to_vec().into();

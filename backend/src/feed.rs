@@ -41,21 +41,30 @@ impl Feed {
 
     /// The token keys have changed.
     pub(crate) fn set_keys(&self, keys: wire::KeySet) {
-        self.publish(wire::FeedUpdate { keys: Some(keys), ..Default::default() });
+        self.publish(|| wire::FeedUpdate { keys: Some(keys), ..Default::default() });
     }
 
     /// The session managers have changed.
-    pub(crate) fn set_nodes(&self, nodes: Vec<wire::Node>) {
-        self.publish(wire::FeedUpdate { nodes: Some(wire::NodeSet { nodes }), ..Default::default() });
+    pub(crate) fn set_nodes(&self, nodes: impl FnOnce() -> Vec<wire::Node>) {
+        self.publish(|| wire::FeedUpdate {
+            nodes: Some(wire::NodeSet { nodes: nodes() }),
+            ..Default::default()
+        });
     }
 
     /// The revocations have changed.
-    pub(crate) fn set_revoked(&self, devices: Vec<wire::RevokedDevice>) {
-        self.publish(wire::FeedUpdate { revoked: Some(wire::RevokedSet { devices }), ..Default::default() });
+    pub(crate) fn set_revoked(&self, devices: impl FnOnce() -> Vec<wire::RevokedDevice>) {
+        self.publish(|| wire::FeedUpdate {
+            revoked: Some(wire::RevokedSet { devices: devices() }),
+            ..Default::default()
+        });
     }
 
-    fn publish(&self, change: wire::FeedUpdate) {
+    /// `change` is looked up under the lock: of two changes at once the later look is published last, so none is undone by
+    /// one that looked before it.
+    fn publish(&self, change: impl FnOnce() -> wire::FeedUpdate) {
         let mut inner = self.0.lock();
+        let change = change();
         let mut changed = false;
         changed |= replace(&mut inner.now.keys, &change.keys);
         changed |= replace(&mut inner.now.nodes, &change.nodes);
@@ -90,15 +99,15 @@ mod tests {
     #[test]
     fn first_everything_then_changes_only() {
         let feed = Feed::default();
-        feed.set_nodes(vec![node("a")]);
-        feed.set_revoked(vec![]);
+        feed.set_nodes(|| vec![node("a")]);
+        feed.set_revoked(Vec::new);
         let mut rx = feed.subscribe().unwrap();
         let first = rx.try_recv().unwrap();
         assert_eq!(first.nodes.unwrap().nodes.len(), 1);
         assert!(first.revoked.is_some());
-        feed.set_nodes(vec![node("a")]);
+        feed.set_nodes(|| vec![node("a")]);
         assert!(rx.try_recv().is_err(), "nothing has changed");
-        feed.set_nodes(vec![]);
+        feed.set_nodes(Vec::new);
         let change = rx.try_recv().unwrap();
         assert_eq!(change.nodes.unwrap().nodes.len(), 0);
         assert!(change.revoked.is_none() && change.keys.is_none());
@@ -109,7 +118,7 @@ mod tests {
         let feed = Feed::default();
         let mut slow = feed.subscribe().unwrap();
         for n in 0..=UPDATES_QUEUED_MAX {
-            feed.set_nodes(vec![node(&n.to_string())]);
+            feed.set_nodes(|| vec![node(&n.to_string())]);
         }
         let mut received = 0;
         while slow.try_recv().is_ok() {

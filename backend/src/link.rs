@@ -44,7 +44,7 @@ async fn run(
         return;
     };
     tracing::info!(node = name, "session manager linked");
-    core.feed.set_nodes(core.registry.nodes());
+    core.feed.set_nodes(|| core.registry.nodes());
     loop {
         tokio::select! {
             frame = up.recv() => match frame {
@@ -67,7 +67,7 @@ async fn run(
         }
     }
     core.registry.detach(&link);
-    core.feed.set_nodes(core.registry.nodes());
+    core.feed.set_nodes(|| core.registry.nodes());
     tracing::info!(node = name, "session manager gone");
 }
 
@@ -76,7 +76,7 @@ fn take(core: &Core, link: &Arc<Link>, frame: wire::FromManager) -> Option<u64> 
     match frame.kind {
         Some(Kind::Announce(node)) => {
             core.registry.announce(link, node);
-            core.feed.set_nodes(core.registry.nodes());
+            core.feed.set_nodes(|| core.registry.nodes());
             None
         }
         Some(Kind::Sessions(changes)) => {

@@ -61,7 +61,7 @@ impl Core {
         window: Window,
         request: &wire::Sync,
     ) -> Result<wire::Batch, Refusal> {
-        let after = request.after.max(window.first - 1);
+        let after = request.after.max(window.first - 1).min(window.head);
         let limit = limit(request.limit);
         let mut records = match after < window.head {
             true => {

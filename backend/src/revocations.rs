@@ -90,7 +90,7 @@ impl Core {
         self.engine.write(batch).await.map_err(refuse::write_failed)?;
         let revocation = Revocation { user: user.clone(), revoked_at_ms, until_ms, enrolled_again: false };
         self.revocations.0.write().insert(device, revocation);
-        self.feed.set_revoked(self.revocations.to_wire());
+        self.feed.set_revoked(|| self.revocations.to_wire());
         tracing::info!(%user, %device, "device revoked");
         Ok(())
     }
@@ -119,7 +119,7 @@ impl Core {
                 _ => break,
             };
         }
-        self.feed.set_revoked(self.revocations.to_wire());
+        self.feed.set_revoked(|| self.revocations.to_wire());
         Ok(())
     }
 
@@ -144,7 +144,7 @@ impl Core {
         let mut known = self.revocations.0.write();
         over.iter().for_each(|(device, _)| drop(known.remove(device)));
         drop(known);
-        self.feed.set_revoked(self.revocations.to_wire());
+        self.feed.set_revoked(|| self.revocations.to_wire());
         Ok(())
     }
 }

@@ -85,7 +85,7 @@ impl Service {
             moves,
         });
         core.load_revocations()?;
-        core.feed.set_nodes(Vec::new());
+        core.feed.set_nodes(Vec::new);
         let next_keys_ms = core.refresh_token_keys().await?;
         core.tasks.spawn(token_keys::run(core.clone(), next_keys_ms));
         core.tasks.spawn(cursors::run(core.clone(), moves_rx));
@@ -130,6 +130,15 @@ impl Core {
         })
     }
 
+    /// Runs what writes first and then tells the rest of the process, whether or not anybody still waits for it: stopped
+    /// half-way, the store would hold a revocation or a block that nothing obeys.
+    async fn to_the_end<T: Send + 'static>(
+        &self,
+        work: impl Future<Output = Result<T, Refusal>> + Send + 'static,
+    ) -> Result<T, Refusal> {
+        self.tasks.spawn(work).await.unwrap_or_else(|_| Err(Refusal::of(Code::Internal).maybe_applied()))
+    }
+
     async fn run(self: &Arc<Self>, call: &Call, op: Op) -> Result<Outcome, Refusal> {
         if self.revocations.holds(call.device) {
             return Err(Refusal::of(Code::Revoked));
@@ -144,7 +153,10 @@ impl Core {
             Op::History(r) => self.history(call, r).await.map(Outcome::Batch),
             Op::Mark(r) => self.mark(call, r).await.map(done),
             Op::ReadCounts(r) => self.read_counts(call, r).await.map(Outcome::ReadCounts),
-            Op::OpenDirect(r) => self.open_direct(call, r).await.map(Outcome::Room),
+            Op::OpenDirect(r) => {
+                let (core, call) = (self.clone(), call.clone());
+                self.to_the_end(async move { core.open_direct(&call, r).await }).await.map(Outcome::Room)
+            }
             Op::CreateRoom(r) => self.create_room(call, r).await.map(Outcome::Room),
             Op::Invite(r) => self.invite(call, r).await.map(done),
             Op::Join(r) => self.join(call, r).await.map(Outcome::Room),
@@ -153,14 +165,23 @@ impl Core {
             Op::ListMembers(r) => self.list_members(call, r).await.map(Outcome::Members),
             Op::ListRooms(r) => self.list_rooms(call, r).await.map(Outcome::Rooms),
             Op::DescribeRoom(r) => self.describe_room(call, r).await.map(Outcome::Room),
-            Op::SetNotify(r) => self.set_notify(call, r).await.map(done),
-            Op::SetBlock(r) => self.set_block(call, r).await.map(done),
+            Op::SetNotify(r) => {
+                let (core, call) = (self.clone(), call.clone());
+                self.to_the_end(async move { core.set_notify(&call, r).await }).await.map(done)
+            }
+            Op::SetBlock(r) => {
+                let (core, call) = (self.clone(), call.clone());
+                self.to_the_end(async move { core.set_block(&call, r).await }).await.map(done)
+            }
             Op::ListBlocked(_) => {
                 let users = self.blocked(&call.user)?.iter().map(ToString::to_string).collect();
                 Ok(Outcome::Users(wire::UserList { users }))
             }
             Op::ListDevices(_) => self.list_devices(call).map(Outcome::Devices),
-            Op::RevokeDevice(r) => self.revoke_device(call, r).await.map(done),
+            Op::RevokeDevice(r) => {
+                let (core, call) = (self.clone(), call.clone());
+                self.to_the_end(async move { core.revoke_device(&call, r).await }).await.map(done)
+            }
             Op::MakeCode(_) => self.make_code(&call.user, Issuer::User).await.map(Outcome::Code),
             // Answered by the session manager; here they are unknown.
             Op::Ping(_) | Op::SetAppState(_) => Err(Refusal::of(Code::Unsupported)),

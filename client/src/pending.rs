@@ -270,7 +270,8 @@ impl Pending {
     pub fn refused(&mut self, ordinal: u64, refused: &Refused, wait: Duration, now: Instant) -> AfterRefusal {
         let Some(room) = self.land(ordinal) else { return AfterRefusal::Unknown };
         let Some(entry) = self.entries.get_mut(&ordinal) else { return AfterRefusal::Unknown };
-        entry.maybe_sent = refused.maybe_applied;
+        // An earlier try may have been stored, whatever this one was told.
+        entry.maybe_sent |= refused.maybe_applied;
         entry.refusals += 1;
         if refused.retryable && entry.refusals < REFUSALS_MAX {
             entry.stage = Stage::Waiting;
