@@ -84,6 +84,20 @@ fn contains(haystack: &[u8], needle: &[u8]) -> bool {
 }
 
 #[tokio::test]
+async fn a_used_code_does_not_bring_a_revoked_device_back() {
+    let (world, _) = World::memory().await;
+    let ann = world.enrol("ann").await;
+    let (key, with) = (clock::random(), code(&ann).await);
+    let tablet = world.try_enrol("ann", key, Right::Code(with.clone())).await.unwrap();
+    ann.done(Op::RevokeDevice(wire::RevokeDevice { device: tablet.device.to_wire() })).await;
+    let refused = world.try_enrol("ann", key, Right::Code(with)).await.unwrap_err();
+    assert_eq!(refused.code(), Code::BadCode);
+    let fresh = code(&ann).await;
+    assert!(world.try_enrol("ann", key, Right::Code(fresh)).await.is_ok(), "a new code does");
+    world.stop().await;
+}
+
+#[tokio::test]
 async fn the_operators_code_makes_a_new_user() {
     let (world, _) = World::memory().await;
     let made = world.service.make_code(&user("zoe")).await.unwrap();

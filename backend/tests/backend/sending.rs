@@ -291,3 +291,14 @@ async fn rooms_in_memory_are_bounded_and_come_back() {
     }
     world.stop().await;
 }
+
+#[tokio::test]
+async fn a_sync_beyond_every_sequence_is_an_empty_batch() {
+    let (world, _) = World::memory().await;
+    let (ann, bob) = (world.enrol("ann").await, world.enrol("bob").await);
+    let room = ann.direct(&bob).await;
+    ann.send(room, "one").await.unwrap();
+    let batch = ann.sync(room, u64::MAX, 0).await.unwrap();
+    assert_eq!((batch.messages.len(), batch.head, batch.more), (0, 1, false));
+    world.stop().await;
+}

@@ -13,15 +13,15 @@ use crate::stand::{Stand, config};
 #[tokio::test]
 async fn who_says_nothing_is_told_that_it_was_idle_and_may_come_back() {
     let mut config = config();
-    config.times.idle_limit_ms = 400;
+    config.times.idle_limit_ms = 1_500;
     config.times.ping_interval_ms = 100;
     let stand = Stand::with(config).await;
     let phone = Phone::new(&stand, "alice", 1);
     let mut idle = phone.login(&stand).await;
-    assert_eq!(idle.welcome.idle_limit_ms, 400);
+    assert_eq!(idle.welcome.idle_limit_ms, 1_500);
     let mut busy = Phone::new(&stand, "bob", 2).login(&stand).await;
     let pinging = tokio::spawn(async move {
-        let until = Instant::now() + Duration::from_millis(900);
+        let until = Instant::now() + Duration::from_millis(2_500);
         while Instant::now() < until {
             busy.ping().await;
             tokio::time::sleep(Duration::from_millis(100)).await;
