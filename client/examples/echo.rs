@@ -11,10 +11,18 @@ use std::path::PathBuf;
 
 use buslane_client::{CaSource, Client, Event, Message, Options, State, Storage};
 
+/// Where a local `buslane up` keeps its files, as the command line looks for them.
+fn home() -> Option<PathBuf> {
+    let folder = |name| std::env::var_os(name).filter(|v| !v.is_empty()).map(PathBuf::from);
+    folder("BUSLANE_HOME")
+        .or_else(|| Some(folder("XDG_DATA_HOME")?.join("buslane")))
+        .or_else(|| Some(folder("HOME")?.join(".local/share/buslane")))
+}
+
 #[tokio::main]
 async fn main() -> Result<(), Box<dyn std::error::Error>> {
     let mut arguments = std::env::args().skip(1);
-    let home = std::env::var("HOME").map(PathBuf::from)?.join(".local/share/buslane");
+    let home = home().ok_or("set HOME, or name the server's certificate and a folder for the state")?;
     let gate = arguments.next().unwrap_or_else(|| "127.0.0.1:7400".to_owned());
     let ca = arguments.next().map_or_else(|| home.join("up/tls/ca.pem"), PathBuf::from);
     let name = arguments.next().unwrap_or_else(|| "echo".to_owned());
