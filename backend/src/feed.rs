@@ -69,6 +69,7 @@ impl Feed {
         changed |= replace(&mut inner.now.keys, &change.keys);
         changed |= replace(&mut inner.now.nodes, &change.nodes);
         changed |= replace(&mut inner.now.revoked, &change.revoked);
+        changed |= replace(&mut inner.now.orders, &change.orders);
         if changed {
             inner.subscribers.retain(|s| s.try_send(change.clone()).is_ok());
         }

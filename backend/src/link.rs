@@ -97,7 +97,7 @@ fn take(core: &Core, link: &Arc<Link>, frame: wire::FromManager) -> Option<u64> 
             Some(changes.no).filter(|no| *no > 0)
         }
         // A frame of a later release.
-        None => None,
+        Some(Kind::Load(_) | Kind::Orders(_)) | None => None,
     }
 }
 

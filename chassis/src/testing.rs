@@ -80,7 +80,7 @@ impl BackendApi for Recorder {
             let result = match request.op {
                 Some(Op::Ping(_)) => {
                     let left_ms = call.deadline.duration_since(Instant::now()).as_millis() as u64;
-                    Answer::Pong(wire::Pong { now_ms: left_ms, posture: 0 })
+                    Answer::Pong(wire::Pong { now_ms: left_ms, ..Default::default() })
                 }
                 Some(Op::Send(send)) => {
                     Answer::Receipt(wire::Receipt { room: send.room, ..Default::default() })

@@ -104,6 +104,7 @@ impl Gate {
             proof: identity.prove(&self.exporter).into(),
             app_state: app_state.into(),
             reason: reason.into(),
+            ..Default::default()
         };
         match self.ask(wire::gate_request::Op::Enter(enter), limit).await? {
             wire::gate_answer::Result::Ticket(ticket) => Ok(ticket),

@@ -95,6 +95,7 @@ impl Session {
             reason: door.reason.into(),
             seen,
             agent: AGENT.to_owned(),
+            ..Default::default()
         };
         // A server that refuses may close at once: its refusal counts, not our write.
         let _ =

@@ -142,6 +142,7 @@ fn welcome(port: &Port, hello: &Verified, opened: &Opened) -> server_frame::Kind
         }),
         user: hello.user.as_str().to_owned(),
         device: hello.device.to_wire(),
+        ..Default::default()
     })
 }
 

@@ -7,7 +7,7 @@ use std::time::Duration;
 
 use buslane_chassis::api::{Backend, Call};
 use buslane_chassis::clock::unix_ms;
-use buslane_shared::class::{Class, Protocol, classify, is_write};
+use buslane_shared::class::{Class, Classes, Protocol, is_write};
 use buslane_shared::limits::{BATCH_BYTES_MAX, DEADLINE_MS_DEFAULT, DEADLINE_MS_MAX};
 use buslane_shared::refusal::{Code, Refusal};
 use buslane_shared::wire::{self, answer::Result as Outcome, request::Op};
@@ -81,11 +81,11 @@ pub(crate) fn plan(
         return Plan::Answer(refuse(id, Refusal::of(Code::Unsupported)));
     };
     let protocol = Protocol::of(op);
-    let class = classify(protocol, presence.app_state());
+    let class = Classes::default().of(protocol, presence.app_state());
     port.meters.on_request(protocol, class);
     match op {
         Op::Ping(_) => {
-            let pong = wire::Pong { now_ms: unix_ms(), posture: wire::Posture::Normal.into() };
+            let pong = wire::Pong { now_ms: unix_ms(), ..Default::default() };
             Plan::Answer(wire::Answer { id, result: Some(Outcome::Pong(pong)) })
         }
         Op::SetAppState(set) => {

@@ -13,6 +13,7 @@ pub mod limits;
 pub mod mailbox;
 pub mod membership;
 pub mod notify;
+pub mod overload;
 pub mod proof;
 pub mod refusal;
 pub mod sequencer;
@@ -26,3 +27,6 @@ pub mod wire {
 
 /// Milliseconds since the Unix epoch.
 pub type UnixMs = u64;
+
+/// Nanoseconds since an arbitrary beginning, never going back: the `now` of decisions about load.
+pub type Nanos = u64;

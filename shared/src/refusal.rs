@@ -6,6 +6,7 @@ use std::fmt;
 
 use bytes::Bytes;
 
+use crate::class::Class;
 use crate::wire;
 pub use crate::wire::RefusalCode as Code;
 
@@ -23,12 +24,27 @@ pub struct Refusal {
     pub maybe_applied: bool,
     /// The field that is wrong, for [`Code::BadField`].
     pub field: &'static str,
+    /// For [`Code::Busy`]: what was refused, and the way back.
+    pub busy: Option<Busy>,
+}
+
+/// What a refusal for lack of capacity says beyond its code.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Busy {
+    /// The class in which it was refused.
+    pub class: Class,
+    /// The level that was cut, 0..=1023.
+    pub level: u16,
+    /// What the node does now.
+    pub posture: wire::Posture,
+    /// The right to return at the time that the refusal names; empty: none was given.
+    pub slot: Bytes,
 }
 
 impl Refusal {
     /// A refusal with its detail.
     pub fn new(code: Code, detail: impl Into<String>) -> Self {
-        Self { code, detail: detail.into(), retry_after_ms: 0, maybe_applied: false, field: "" }
+        Self { code, detail: detail.into(), retry_after_ms: 0, maybe_applied: false, field: "", busy: None }
     }
 
     /// A refusal with the standard sentence of its code.
@@ -46,6 +62,11 @@ impl Refusal {
         Self { retry_after_ms, ..self }
     }
 
+    /// Refused for lack of capacity: come back in `retry_after_ms`, which is never 0.
+    pub fn busy(busy: Busy, retry_after_ms: u32) -> Self {
+        Self { busy: Some(busy), ..Self::of(Code::Busy).retry_after_ms(retry_after_ms.max(1)) }
+    }
+
     /// Says that the write may have been done.
     pub fn maybe_applied(self) -> Self {
         Self { maybe_applied: true, ..self }
@@ -61,9 +82,10 @@ impl From<Refusal> for wire::Refusal {
             detail: r.detail,
             maybe_applied: r.maybe_applied,
             field: r.field.to_owned(),
-            class: 0,
-            level: 0,
-            slot: Bytes::new(),
+            class: r.busy.as_ref().map_or(0, |b| b.class as u32),
+            level: r.busy.as_ref().map_or(0, |b| b.level.into()),
+            posture: r.busy.as_ref().map_or(0, |b| b.posture.into()),
+            slot: r.busy.map_or_else(Bytes::new, |b| b.slot),
         }
     }
 }
@@ -109,6 +131,7 @@ impl Code {
             Self::SlowReader => "slow_reader",
             Self::TooManyInFlight => "too_many_in_flight",
             Self::ClosedByClient => "closed_by_client",
+            Self::BadSlot => "bad_slot",
             Self::UnknownUser => "unknown_user",
             Self::UnknownRoom => "unknown_room",
             Self::NotAMember => "not_a_member",
@@ -180,6 +203,7 @@ impl Code {
             Self::SlowReader => "the client did not read; connect again and catch up",
             Self::TooManyInFlight => "too many requests without an answer; wait for answers first",
             Self::ClosedByClient => "the client ended the session",
+            Self::BadSlot => "the slot is not from here, of another node, or used; connect without it",
             Self::UnknownUser => "nobody has this name; check the spelling",
             Self::UnknownRoom => "there is no such room; check the id",
             Self::NotAMember => "only members may do this; ask to be invited",

@@ -241,6 +241,8 @@ fn from_wire(refusal: wire::Refusal) -> Refusal {
         maybe_applied: refusal.maybe_applied,
         detail: refusal.detail,
         field,
+        // An enrolment has no class and gets no slot.
+        busy: None,
     }
 }
 

@@ -291,6 +291,7 @@ impl Client {
             proof: device.sign(&self.exporter()),
             app_state: wire::AppState::Foreground.into(),
             reason: wire::Reason::Opened.into(),
+            ..Default::default()
         }
     }
 

@@ -147,6 +147,7 @@ impl Phone {
             reason: wire::Reason::Opened.into(),
             seen,
             agent: "test".into(),
+            ..Default::default()
         }
     }
 

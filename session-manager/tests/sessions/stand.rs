@@ -259,7 +259,7 @@ impl BackendApi for Linked {
                                 let _ = down.send(wire::ToManager { kind }).await;
                             }
                         }
-                        None => {}
+                        Some(from_manager::Kind::Load(_) | from_manager::Kind::Orders(_)) | None => {}
                     }
                 }
             });
