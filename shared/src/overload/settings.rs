@@ -304,7 +304,10 @@ impl Settings {
                 return complain(key, "what this version does not know cannot be important; leave it out");
             }
             if classes.background < classes.foreground {
-                return complain(key, "background cannot be more important than foreground; exchange the two");
+                return complain(
+                    key,
+                    "background cannot be more important than foreground; exchange the two",
+                );
             }
             table.set(protocol, *classes);
         }
@@ -339,7 +342,10 @@ impl Settings {
             }
             if share.guarantee > share.ceiling {
                 let Share { guarantee, ceiling } = share;
-                return complain(key, format!("a guarantee of {guarantee} is above its ceiling of {ceiling}"));
+                return complain(
+                    key,
+                    format!("a guarantee of {guarantee} is above its ceiling of {ceiling}"),
+                );
             }
         }
         let sum: u32 = shares.iter().map(|s| u32::from(s.guarantee)).sum();
@@ -417,7 +423,9 @@ impl Thresholds {
         }
         let Limits { guard, hard } = self.dependency;
         if !(hard > 0.0 && guard <= 1.0 && hard < guard) {
-            let why = format!("lower is worse here: hard ({hard}) must be above 0 and below guard ({guard}), which is at most 1");
+            let why = format!(
+                "lower is worse here: hard ({hard}) must be above 0 and below guard ({guard}), which is at most 1"
+            );
             return complain("thresholds.dependency", why);
         }
         for (name, value) in [("login_share_min", self.login_share_min), ("timeouts", self.timeouts)] {
@@ -452,10 +460,25 @@ mod tests {
         assert!(sum.contains("2 + 90 + 20 + 5 + 8 + 5 + 1 + 0 = 131 %"), "{sum}");
         assert!(complaint(|s| s.lanes.bulk.guarantee = 60).contains("lanes.C3"));
         assert!(complaint(|s| s.lanes.seats = 1).contains("lanes.seats"));
-        assert!(complaint(|s| { s.caps.insert("mesage.send".into(), 60); })).contains("message.send"));
-        assert!(complaint(|s| { s.caps.insert("message.send".into(), 0); })).contains("1 to 100"));
+        assert!(
+            complaint(|s| {
+                s.caps.insert("mesage.send".into(), 60);
+            })
+            .contains("message.send")
+        );
+        assert!(
+            complaint(|s| {
+                s.caps.insert("message.send".into(), 0);
+            })
+            .contains("1 to 100")
+        );
         let swapped = ByAppState { foreground: Class::Wake, background: Class::Talk };
-        assert!(complaint(|s| { s.classes.insert("room.open".into(), swapped); })).contains("room.open"));
+        assert!(
+            complaint(|s| {
+                s.classes.insert("room.open".into(), swapped);
+            })
+            .contains("room.open")
+        );
         assert!(complaint(|s| s.thresholds.sojourn_ms.hard = 1.0).contains("thresholds.sojourn_ms"));
         assert!(complaint(|s| s.thresholds.dependency.hard = 0.9).contains("lower is worse"));
         assert!(complaint(|s| s.posture.dwell_ms = 400_000).contains("dwell_ms_max"));
