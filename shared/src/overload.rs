@@ -12,3 +12,5 @@
 
 pub mod level;
 pub mod settings;
+pub mod admission;
+pub mod valve;
