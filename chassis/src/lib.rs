@@ -10,6 +10,7 @@ pub mod api;
 pub mod clock;
 pub mod config;
 pub mod feed;
+pub mod oversee;
 pub mod quic;
 pub mod readiness;
 pub mod rpc;

@@ -11,6 +11,7 @@
 //! decisions. Nothing in here knows sockets, tasks, or the time of day.
 
 pub mod level;
+pub mod posture;
 pub mod settings;
 pub mod admission;
 pub mod valve;
