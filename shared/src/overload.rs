@@ -13,5 +13,6 @@
 pub mod level;
 pub mod posture;
 pub mod settings;
+pub mod signals;
 pub mod admission;
 pub mod valve;
