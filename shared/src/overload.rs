@@ -11,8 +11,10 @@
 //! decisions. Nothing in here knows sockets, tasks, or the time of day.
 
 pub mod level;
+pub mod orders;
 pub mod posture;
 pub mod settings;
 pub mod signals;
+pub mod surge;
 pub mod admission;
 pub mod valve;
