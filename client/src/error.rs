@@ -5,8 +5,10 @@
 
 use std::time::Duration;
 
+use buslane_shared::class::Class;
 use buslane_shared::refusal::Code;
 use buslane_shared::wire;
+use bytes::Bytes;
 
 /// The server's typed "no".
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
@@ -24,6 +26,53 @@ pub struct Refused {
     pub maybe_applied: bool,
     /// The field that was wrong, for [`Code::BadField`].
     pub field: String,
+    /// For [`Code::Busy`]: what was refused in favour of what.
+    pub busy: Option<Busy>,
+}
+
+/// What a server says that is short of capacity.
+#[derive(Clone, PartialEq, Eq)]
+pub struct Busy {
+    /// The importance that the request had there.
+    pub class: Class,
+    /// The level that is cut, 0 (most important) to 1023.
+    pub level: u16,
+    /// What the node does now.
+    pub posture: wire::Posture,
+    /// The right to return when [`Refused::retry_after`] is over; empty: none was given.
+    pub(crate) slot: Bytes,
+}
+
+impl Busy {
+    /// Whether the server has promised a place for the time that it named: whoever keeps to it goes ahead of those who
+    /// were promised nothing.
+    pub fn has_slot(&self) -> bool {
+        !self.slot.is_empty()
+    }
+}
+
+/// A slot serves whoever has it, so it is not shown.
+impl std::fmt::Debug for Busy {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Busy")
+            .field("class", &self.class)
+            .field("level", &self.level)
+            .field("posture", &self.posture)
+            .field("has_slot", &self.has_slot())
+            .finish()
+    }
+}
+
+/// The server has more to do than it can, and says what it puts off: what an app needs to tell its user the truth
+/// ("sending is slower just now") instead of an error.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Overloaded {
+    /// The importance of what was put off.
+    pub class: Class,
+    /// What the node does now.
+    pub posture: wire::Posture,
+    /// When it is tried again.
+    pub retry_after: Option<Duration>,
 }
 
 impl Refused {
@@ -36,13 +85,28 @@ impl Refused {
             detail: code.remedy().to_owned(),
             maybe_applied: false,
             field: String::new(),
+            busy: None,
         }
+    }
+
+    /// What the server put off, if it was overloaded.
+    pub fn overloaded(&self) -> Option<Overloaded> {
+        let Busy { class, posture, .. } = self.busy.as_ref()?;
+        Some(Overloaded { class: *class, posture: *posture, retry_after: self.retry_after })
     }
 }
 
 impl From<wire::Refusal> for Refused {
     fn from(r: wire::Refusal) -> Self {
+        let busy = || Busy {
+            class: Class::of_number(r.class),
+            level: u16::try_from(r.level).unwrap_or(u16::MAX),
+            posture: r.posture(),
+            // Copied, because a slice would hold on to the whole network buffer.
+            slot: Bytes::copy_from_slice(&r.slot),
+        };
         Self {
+            busy: (r.code() == Code::Busy).then(busy),
             code: r.code(),
             retryable: r.retryable,
             retry_after: millis(r.retry_after_ms),
@@ -233,6 +297,14 @@ impl Error {
         }
     }
 
+    /// What the server put off, if it was overloaded; the time is [`Error::retry_after`].
+    pub fn overloaded(&self) -> Option<Overloaded> {
+        match self {
+            Self::Refused(r) => r.overloaded(),
+            _ => None,
+        }
+    }
+
     /// Whether a write may have been done although it failed.
     pub fn maybe_applied(&self) -> bool {
         match self {
@@ -289,7 +361,7 @@ mod tests {
     fn closed(code: u32, reason: &'static [u8]) -> quinn::ConnectionError {
         quinn::ConnectionError::ApplicationClosed(quinn::ApplicationClose {
             error_code: code.into(),
-            reason: bytes::Bytes::from_static(reason),
+            reason: Bytes::from_static(reason),
         })
     }
 
@@ -305,6 +377,27 @@ mod tests {
     #[test]
     fn a_close_reason_cannot_forge_log_lines() {
         assert_eq!(Error::from(closed(9, b"a\nb\x1b[2J")).to_string(), "draining: ab[2J");
+    }
+
+    #[test]
+    fn an_app_hears_what_an_overloaded_server_puts_off() {
+        let refusal = wire::Refusal {
+            code: Code::Busy.into(),
+            retryable: true,
+            retry_after_ms: 1_500,
+            class: 5,
+            level: 700,
+            slot: Bytes::from_static(&[7; 20]),
+            posture: wire::Posture::Emergency.into(),
+            ..Default::default()
+        };
+        let error = Error::from(Refused::from(refusal));
+        let overloaded = error.overloaded().unwrap();
+        assert_eq!((overloaded.class, overloaded.posture), (Class::Wake, wire::Posture::Emergency));
+        assert_eq!(overloaded.retry_after, Some(Duration::from_millis(1_500)));
+        let text = format!("{error:?}");
+        assert!(text.contains("has_slot: true") && !text.contains("7, 7"), "{text}");
+        assert_eq!(Error::from(Code::Draining).overloaded(), None);
     }
 
     #[test]

@@ -77,7 +77,8 @@ use tokio::sync::{Notify, mpsc, watch};
 use tokio::task::JoinHandle;
 use tokio_util::sync::CancellationToken;
 
-pub use error::{Error, Refused};
+pub use buslane_shared::class::Class;
+pub use error::{Busy, Error, Overloaded, Refused};
 pub use events::Events;
 pub use options::{AppState, CaSource, EnrolRight, FirstLogin, Options, Storage, TokenProvider};
 pub use outbox::{Outbox, OutboxItem, Outgoing, SendState};
