@@ -4,7 +4,7 @@
 //! must never have a value that means something only together with luck: what does not fit together is refused here.
 
 use std::net::{Ipv4Addr, SocketAddr};
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 use garde::Validate;
 use serde::Deserialize;
@@ -33,6 +33,22 @@ pub struct Config {
     /// How many may be at the door at a time.
     #[garde(dive)]
     pub door: Door,
+    /// The lane passes that come with a ticket.
+    #[garde(dive)]
+    pub passes: Passes,
+    /// The slots that are given out for session managers that are full.
+    #[garde(dive)]
+    pub slots: Slots,
+}
+
+impl Config {
+    /// Makes the paths in it those of a file in `folder`: a configuration means the same wherever it is started from.
+    pub fn relative_to(&mut self, folder: &Path) {
+        let paths = self.jwt.iter_mut().flat_map(|jwt| [&mut jwt.jwks_file, &mut jwt.jwks_ca]);
+        for path in paths.flatten() {
+            *path = folder.join(&path);
+        }
+    }
 }
 
 impl Default for Config {
@@ -44,6 +60,8 @@ impl Default for Config {
             jwt: None,
             limits: Limits::default(),
             door: Door::default(),
+            passes: Passes::default(),
+            slots: Slots::default(),
         }
     }
 }
@@ -73,7 +91,7 @@ pub struct Jwt {
     /// A token must be meant for one of these (`aud`).
     #[garde(length(min = 1))]
     pub audience: Vec<String>,
-    /// File with the provider's key set (relative to the working directory); it is read again every `refresh_s` seconds.
+    /// File with the provider's key set, relative to the configuration file; it is read again every `refresh_s` seconds.
     #[serde(default)]
     #[garde(skip)]
     pub jwks_file: Option<PathBuf>,
@@ -81,7 +99,7 @@ pub struct Jwt {
     #[serde(default)]
     #[garde(skip)]
     pub jwks_url: Option<String>,
-    /// Certificates (PEM) to trust for `jwks_url`, in place of the public ones.
+    /// Certificates (PEM) to trust for `jwks_url`, in place of the public ones; relative to the configuration file.
     #[serde(default)]
     #[garde(skip)]
     pub jwks_ca: Option<PathBuf>,
@@ -146,12 +164,20 @@ pub struct Rate {
 #[serde(default, deny_unknown_fields)]
 pub struct Limits {
     /// Requests of one address (an IPv4 address, or the /64 of an IPv6 address). Thousands of phones share one behind a
-    /// carrier's NAT, so it is wide: 100 a second cost a fiftieth of a core.
+    /// carrier's NAT, so it is wide: 100 a second cost a fiftieth of a core. Whoever shows a foreground pass has a share
+    /// of the same size beside it, so that phones which wake do not use up what the people next to them need.
     #[garde(dive)]
     pub address: Rate,
-    /// Tickets of one user: all devices reconnect a few times and are not refused.
+    /// Tickets of one user for the foreground: all devices reconnect a few times and are not refused.
     #[garde(dive)]
     pub user: Rate,
+    /// Tickets of one user for the background.
+    #[garde(dive)]
+    pub user_background: Rate,
+    /// Batches of foreground passes of one user. Saying that somebody looks is only a claim: beyond this the passes are
+    /// background ones.
+    #[garde(dive)]
+    pub claims: Rate,
     /// Enrolments tried under one name, from wherever: a person adds a device now and then.
     #[garde(dive)]
     pub enrol_name: Rate,
@@ -168,6 +194,8 @@ impl Default for Limits {
         Self {
             address: Rate { burst: 1_000, per_minute: 6_000 },
             user: Rate { burst: 60, per_minute: 60 },
+            user_background: Rate { burst: 60, per_minute: 60 },
+            claims: Rate { burst: 20, per_minute: 20 },
             enrol_name: Rate { burst: 10, per_minute: 10 },
             failures: Rate { burst: 20, per_minute: 20 },
             hold_s: 60,
@@ -189,11 +217,53 @@ pub struct Door {
     /// Connections after their handshake. Each lives for seconds; 4,096 of them are some 200 MiB at the very worst.
     #[garde(range(min = 1, max = 1_000_000))]
     pub connections_max: u32,
+    /// Percent of the handshakes and connections that are kept for those who show a pass or a slot: strangers get what is
+    /// left.
+    #[garde(range(max = 90))]
+    pub reserve_percent: u32,
 }
 
 impl Default for Door {
     fn default() -> Self {
-        Self { handshakes_max: 512, handshakes_per_address_max: 64, connections_max: 4_096 }
+        Self { handshakes_max: 512, handshakes_per_address_max: 64, connections_max: 4_096, reserve_percent: 25 }
+    }
+}
+
+/// The lane passes that come with a ticket.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Deserialize, Validate)]
+#[serde(default, deny_unknown_fields)]
+pub struct Passes {
+    /// Passes of one batch: each serves one try to connect, so this is how often a phone with a bad network may try before
+    /// it comes back to a gateway. A session in the foreground gets more.
+    #[garde(range(min = 1, max = 16))]
+    pub batch: u32,
+}
+
+impl Default for Passes {
+    fn default() -> Self {
+        Self { batch: 6 }
+    }
+}
+
+/// The slots that are given out for session managers that are full. The same three are set at a session manager, for the
+/// slots that it gives out itself.
+#[derive(Debug, Clone, Copy, PartialEq, Deserialize, Validate)]
+#[serde(default, deny_unknown_fields)]
+pub struct Slots {
+    /// Part of a manager's background rate for which slots are given out.
+    #[garde(range(min = 0.1, max = 1.0))]
+    pub fill: f64,
+    /// Milliseconds that a client may be early or late.
+    #[garde(range(min = 100, max = 60_000))]
+    pub tolerance_ms: u32,
+    /// No slot is further away than this many milliseconds; who would get a later one is told a time without a slot.
+    #[garde(range(min = 1_000, max = 3_600_000))]
+    pub horizon_ms: u32,
+}
+
+impl Default for Slots {
+    fn default() -> Self {
+        Self { fill: 0.95, tolerance_ms: 1_000, horizon_ms: 300_000 }
     }
 }
 
@@ -265,8 +335,26 @@ mod tests {
         assert!(complaint(&with(nobody)).contains("jwt.audience"));
         let no_life = Config { ticket_life_s: 0, ..Config::default() };
         assert!(complaint(&no_life).contains("ticket_life_s"));
+        let mut no_passes = Config::default();
+        no_passes.passes.batch = 0;
+        assert!(complaint(&no_passes).contains("passes.batch"));
+        let mut overfull = Config::default();
+        overfull.slots.fill = 1.5;
+        assert!(complaint(&overfull).contains("slots.fill"));
         let mut no_rate = Config::default();
         no_rate.limits.user.burst = 0;
         assert!(complaint(&no_rate).contains("limits.user.burst"));
+    }
+
+    #[test]
+    fn paths_are_those_of_the_file() {
+        let mut config = Config {
+            jwt: Some(Jwt { jwks_ca: Some("/etc/ca.pem".into()), ..jwt() }),
+            ..Config::default()
+        };
+        config.relative_to(Path::new("/srv/system"));
+        let jwt = config.jwt.unwrap();
+        assert_eq!(jwt.jwks_file, Some("/srv/system/keys.json".into()));
+        assert_eq!(jwt.jwks_ca, Some("/etc/ca.pem".into()), "an absolute path stays what it is");
     }
 }

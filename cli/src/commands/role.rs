@@ -3,7 +3,7 @@
 //! A role starts without the others and waits for them; it says when it is ready. Which role does what is decided in the
 //! roles' own crates: here they only get their settings, certificates and each other.
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -51,7 +51,8 @@ pub struct RoleArgs {
 
 /// Runs a gateway.
 pub fn gateway(args: &RoleArgs, output: Output) -> Result<(), Failure> {
-    let settings: settings::Gateway = settings::load(&args.config)?;
+    let mut settings: settings::Gateway = settings::load(&args.config)?;
+    settings.gateway.relative_to(args.config.parent().unwrap_or(Path::new("")));
     super::serve(async move {
         let process = Process::begin(&settings.log)?;
         let mtls = mtls(args, &settings.tls)?;

@@ -118,6 +118,7 @@ impl Plan {
             _ => {}
         }
         let mut settings: settings::Up = settings::load(&config)?;
+        settings.gateway.relative_to(folder.path());
         settings.gateway.listen = args.gate.unwrap_or(settings.gateway.listen);
         settings.session_manager.front = args.front.unwrap_or(settings.session_manager.front);
         settings.session_manager.wake = args.wake.unwrap_or(settings.session_manager.wake);
