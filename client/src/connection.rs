@@ -20,6 +20,7 @@ use futures_util::stream::FuturesUnordered;
 use tokio::sync::{mpsc, oneshot};
 
 use crate::bulk::BulkLane;
+use crate::conditions::Conditions;
 use crate::core::{Call, Core, Road};
 use crate::error::{Error, Refused, millis};
 use crate::inbox::Inbox;
@@ -206,7 +207,12 @@ impl<'a> Connection<'a> {
 
     /// Runs until the session ends. Returns why, and the last event that was taken over.
     pub async fn run(mut self) -> (End, u64) {
-        self.set_ping_interval(self.session.welcome.ping_interval_ms);
+        let welcome = &self.session.welcome;
+        let conditions = match welcome.advice.clone() {
+            Some(advice) => Conditions::of(advice),
+            None => Conditions::plain(welcome.posture(), welcome.ping_interval_ms),
+        };
+        self.on_conditions(conditions);
         if self.session.welcome.resumed {
             // Its answer comes behind everything that the server had kept.
             self.ask_server(Op::Ping(wire::Ping {}), Purpose::Ping);
@@ -437,19 +443,27 @@ impl<'a> Connection<'a> {
             }
             Purpose::Mark(batch) => {
                 if let Some(answer::Result::Refusal(refusal)) = answer.result {
-                    self.on_mark_refused(batch, refusal.retryable);
+                    self.on_mark_refused(batch, &refusal);
                 }
             }
             Purpose::AppState => {}
-            // Everything that the server had kept stands before its answer to the first ping.
-            Purpose::Ping => self.replaying = false,
+            Purpose::Ping => {
+                // Everything that the server had kept stands before its answer to the first ping.
+                self.replaying = false;
+                if let Some(answer::Result::Pong(pong)) = &answer.result {
+                    self.on_pong(pong);
+                }
+            }
         }
     }
 
     /// A batch is taken whole or not at all: one room that is closed to the user must not hold up the others.
-    fn on_mark_refused(&mut self, mut batch: Vec<(RoomId, Mark)>, retryable: bool) {
-        if retryable {
+    fn on_mark_refused(&mut self, mut batch: Vec<(RoomId, Mark)>, refusal: &wire::Refusal) {
+        if refusal.retryable {
             self.put_marks_back(&batch);
+            if let Some(wait) = millis(refusal.retry_after_ms) {
+                self.core.marks.lock().hold_until(Instant::now() + wait);
+            }
         } else if batch.len() > 1 {
             let half = batch.split_off(batch.len() / 2);
             for part in [batch, half] {
@@ -551,8 +565,11 @@ impl<'a> Connection<'a> {
                 self.resyncing = true;
             }
             Some(event::Kind::Posture(changed)) => {
-                self.set_ping_interval(changed.ping_interval_ms);
-                self.core.events.put_news(Event::Posture(changed.posture()));
+                let posture = changed.posture();
+                self.on_conditions(match changed.advice {
+                    Some(advice) => Conditions::of(advice),
+                    None => Conditions::plain(posture, changed.ping_interval_ms),
+                });
             }
             None => {}
         }
@@ -707,9 +724,21 @@ impl<'a> Connection<'a> {
 
     // ---- time ----
 
-    fn set_ping_interval(&mut self, asked_ms: u32) {
-        if let Some(asked) = millis(asked_ms) {
+    fn on_conditions(&mut self, conditions: Conditions) {
+        if let Some(asked) = conditions.ping_interval {
             self.ping_interval = asked.min(self.core.options.ping_interval_max);
+        }
+        self.core.on_conditions(conditions);
+    }
+
+    /// An answer to a ping names the posture alone. The event says more; should it have been dropped, this is enough to go
+    /// back to what is usual.
+    fn on_pong(&mut self, pong: &wire::Pong) {
+        let known = self.core.conditions.borrow().clone();
+        if pong.posture() != known.posture {
+            let usual = pong.posture() == wire::Posture::Normal;
+            let heard = Conditions { posture: pong.posture(), ..known };
+            self.on_conditions(if usual { heard.relaxed() } else { heard });
         }
     }
 

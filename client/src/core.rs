@@ -14,6 +14,7 @@ use parking_lot::Mutex;
 use tokio::sync::{Notify, mpsc, oneshot, watch};
 use tokio_util::sync::CancellationToken;
 
+use crate::conditions::Conditions;
 use crate::error::{Error, Refused};
 use crate::events::EventQueue;
 use crate::identity::Identity;
@@ -73,6 +74,8 @@ pub(crate) struct Core {
     pub dropped_calls: Mutex<Vec<u64>>,
     pub state: watch::Sender<State>,
     pub caught_up: watch::Sender<bool>,
+    /// What the server asks for.
+    pub conditions: watch::Sender<Conditions>,
     /// Something for the connection to look at.
     pub wake: Notify,
     /// No more waiting: try now.
@@ -96,6 +99,20 @@ impl Core {
         });
         if changed {
             tracing::debug!(state = ?self.state.borrow(), "state of the client");
+        }
+    }
+
+    /// The server has said what it does now.
+    pub fn on_conditions(&self, conditions: Conditions) {
+        self.marks.lock().set_batch(conditions.receipt_batch);
+        let changed = self.conditions.send_if_modified(|known| {
+            let changed = *known != conditions;
+            known.clone_from(&conditions);
+            changed
+        });
+        if changed {
+            tracing::debug!(?conditions, "the server's conditions");
+            self.events.put_news(Event::Posture(conditions));
         }
     }
 

@@ -27,7 +27,7 @@ pub struct Refused {
     /// The field that was wrong, for [`Code::BadField`].
     pub field: String,
     /// For [`Code::Busy`]: what was refused in favour of what.
-    pub busy: Option<Busy>,
+    pub busy: Option<Box<Busy>>,
 }
 
 /// What a server says that is short of capacity.
@@ -91,19 +91,21 @@ impl Refused {
 
     /// What the server put off, if it was overloaded.
     pub fn overloaded(&self) -> Option<Overloaded> {
-        let Busy { class, posture, .. } = self.busy.as_ref()?;
+        let Busy { class, posture, .. } = self.busy.as_deref()?;
         Some(Overloaded { class: *class, posture: *posture, retry_after: self.retry_after })
     }
 }
 
 impl From<wire::Refusal> for Refused {
     fn from(r: wire::Refusal) -> Self {
-        let busy = || Busy {
-            class: Class::of_number(r.class),
-            level: u16::try_from(r.level).unwrap_or(u16::MAX),
-            posture: r.posture(),
-            // Copied, because a slice would hold on to the whole network buffer.
-            slot: Bytes::copy_from_slice(&r.slot),
+        let busy = || {
+            Box::new(Busy {
+                class: Class::of_number(r.class),
+                level: u16::try_from(r.level).unwrap_or(u16::MAX),
+                posture: r.posture(),
+                // Copied, because a slice would hold on to the whole network buffer.
+                slot: Bytes::copy_from_slice(&r.slot),
+            })
         };
         Self {
             busy: (r.code() == Code::Busy).then(busy),

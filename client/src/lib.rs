@@ -32,6 +32,7 @@
 //! Everything is bounded, nothing panics on what a server sends, and no payload, credential or ticket is ever logged.
 //! Every future may be dropped at any time.
 
+pub mod conditions;
 pub mod error;
 pub mod events;
 pub mod gate;
@@ -78,6 +79,7 @@ use tokio::task::JoinHandle;
 use tokio_util::sync::CancellationToken;
 
 pub use buslane_shared::class::Class;
+pub use conditions::Conditions;
 pub use error::{Busy, Error, Overloaded, Refused};
 pub use events::Events;
 pub use options::{AppState, CaSource, EnrolRight, FirstLogin, Options, Storage, TokenProvider};
@@ -161,6 +163,7 @@ impl Client {
             dropped_calls: Mutex::new(Vec::new()),
             state: watch::Sender::new(State::Idle),
             caught_up: watch::Sender::new(false),
+            conditions: watch::Sender::default(),
             wake: Notify::new(),
             hurry: Notify::new(),
             calls,
@@ -191,6 +194,11 @@ impl Client {
     /// The state, now and as it changes.
     pub fn state(&self) -> watch::Receiver<State> {
         self.handle.core.state.subscribe()
+    }
+
+    /// What the server does now and asks of this client, now and as it changes.
+    pub fn conditions(&self) -> watch::Receiver<Conditions> {
+        self.handle.core.conditions.subscribe()
     }
 
     /// Waits until there is a session; fails when the client is closed first, or with the last cause after `limit`.

@@ -1,4 +1,6 @@
 //! What is to be told about receiving and reading: the newest word for each room, told together.
+//!
+//! A server under pressure asks for longer batches, or refuses one for a time; both only make the words fewer.
 
 use std::collections::HashMap;
 use std::time::{Duration, Instant};
@@ -22,6 +24,10 @@ pub(crate) struct Mark {
 pub(crate) struct Marks {
     rooms: HashMap<RoomId, Mark>,
     since: Option<Instant>,
+    /// The server wants them gathered for this long.
+    batch: Duration,
+    /// The server wants none before.
+    not_before: Option<Instant>,
 }
 
 impl Marks {
@@ -37,11 +43,24 @@ impl Marks {
 
     /// When they are to be told.
     pub fn due_at(&self) -> Option<Instant> {
-        self.since.map(|since| since + COLLECT)
+        let due = self.since? + COLLECT.max(self.batch);
+        Some(self.not_before.map_or(due, |earliest| due.max(earliest)))
+    }
+
+    /// They are gathered for this long from now on.
+    pub fn set_batch(&mut self, batch: Duration) {
+        self.batch = batch;
+    }
+
+    /// None is told before this.
+    pub fn hold_until(&mut self, earliest: Instant) {
+        self.not_before = Some(earliest);
     }
 
     /// They are due now: there is no later.
     pub fn hasten(&mut self) {
+        self.batch = Duration::ZERO;
+        self.not_before = None;
         self.since = self.since.and_then(|since| since.checked_sub(COLLECT)).or(self.since);
     }
 
@@ -83,6 +102,21 @@ mod tests {
         assert!(marks.take(start).is_empty());
         assert_eq!(marks.take(start + COLLECT), [(room, Mark { delivered: 3, read: 1 })]);
         assert!(marks.due_at().is_none() && marks.take(start + COLLECT).is_empty());
+    }
+
+    #[test]
+    fn a_server_may_ask_for_patience_and_the_end_knows_none() {
+        let (room, start) = (RoomId::from_bytes([1; 16]), Instant::now());
+        let (second, minute) = (Duration::from_secs(1), Duration::from_secs(60));
+        let mut marks = Marks::default();
+        marks.set_batch(2 * second);
+        marks.add(room, Mark { delivered: 1, read: 0 }, start);
+        assert_eq!(marks.due_at(), Some(start + 2 * second));
+        marks.hold_until(start + minute);
+        assert_eq!(marks.due_at(), Some(start + minute));
+        assert!(marks.take(start + 3 * second).is_empty());
+        marks.hasten();
+        assert_eq!(marks.take(start).len(), 1);
     }
 
     #[test]

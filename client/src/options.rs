@@ -152,7 +152,7 @@ impl Options {
             reconnect: Policy::default(),
             request_timeout: Duration::from_secs(10),
             silence_limit: Duration::from_secs(10),
-            ping_interval_max: Duration::from_secs(60),
+            ping_interval_max: Duration::from_secs(240),
         }
     }
 

@@ -36,8 +36,8 @@ const SOCKET_BUFFER_BYTES: usize = 1024 * 1024;
 /// Unread bytes of one stream: several batches, and little enough for a phone.
 const STREAM_WINDOW_BYTES: u32 = 1024 * 1024;
 
-/// Above every server's own limit, so that the server's decides.
-const IDLE_LIMIT: Duration = Duration::from_secs(180);
+/// Above every server's own limit, also while it asks for patience, so that the server's decides.
+const IDLE_LIMIT: Duration = Duration::from_secs(900);
 
 /// Which of the two protocols a connection is for.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]

@@ -9,6 +9,7 @@ use bytes::Bytes;
 
 pub use buslane_shared::wire::{NotifyMode, NotifySettings, Posture, Role, RoomKind, membership::Change};
 
+use crate::conditions::Conditions;
 use crate::error::Error;
 use crate::outbox::SendState;
 
@@ -306,8 +307,8 @@ pub enum Event {
         /// The new state.
         state: SendState,
     },
-    /// The server is under more, or less, pressure than before.
-    Posture(Posture),
+    /// The server is under more, or less, pressure than before; see also [`crate::Client::conditions`].
+    Posture(Conditions),
     /// Every room is as far as the server's log.
     CaughtUp,
     /// The app did not listen, and some events other than messages were dropped. Ask for rooms, members and outbox anew.
