@@ -1,8 +1,11 @@
-//! What gateways and session managers need to decide alone: token keys, nodes, revoked devices; kept current.
+//! What gateways and session managers need to decide alone: token keys, nodes, revoked devices, orders, and how loaded the
+//! session managers are; kept current.
 //!
 //! Why it exists: a login must touch neither the backend nor the store, so what it is checked against has to be here
 //! already. The feed reconnects by itself and stays on what it last knew while the backend is away: sessions go on, new
 //! logins go on until the keys expire. It must never forget a revocation because of a lost connection.
+
+mod loads;
 
 use std::collections::HashMap;
 use std::sync::Arc;
@@ -19,6 +22,8 @@ use tokio::time::Instant;
 use crate::api::Backend;
 use crate::clock;
 use crate::shutdown::Shutdown;
+
+pub use loads::{FRESH, Heard, Loads};
 
 /// Revocations that a subscriber may be behind. Whoever is further behind is told so and compares all of its sessions with
 /// [`Feed::is_revoked`], so nothing is missed.
@@ -55,24 +60,30 @@ pub struct Freshness {
 }
 
 /// The last known state of what the backend feeds.
+#[derive(Default)]
 pub struct Feed {
     keys: ArcSwap<KeyRing>,
     nodes: ArcSwap<Vec<wire::Node>>,
     revoked: ArcSwap<HashMap<DeviceId, UnixMs>>,
-    news: broadcast::Sender<Revocation>,
+    news: News,
+    orders: watch::Sender<wire::OrderSet>,
+    loads: watch::Sender<Arc<Loads>>,
     freshness: watch::Sender<Freshness>,
+}
+
+/// Revocations on their way to whoever must end sessions.
+struct News(broadcast::Sender<Revocation>);
+
+impl Default for News {
+    fn default() -> Self {
+        Self(broadcast::Sender::new(REVOCATIONS_BEHIND_MAX))
+    }
 }
 
 impl Feed {
     /// Follows the backend's feed until the shutdown. Returns at once; see [`Feed::ready`].
     pub fn follow(backend: Backend, role: wire::RoleKind, node: &str, shutdown: &Shutdown) -> Arc<Self> {
-        let feed = Arc::new(Self {
-            keys: ArcSwap::default(),
-            nodes: ArcSwap::default(),
-            revoked: ArcSwap::default(),
-            news: broadcast::Sender::new(REVOCATIONS_BEHIND_MAX),
-            freshness: watch::Sender::default(),
-        });
+        let feed = Arc::new(Self::default());
         let request = wire::FeedRequest { role: role.into(), node: node.to_owned() };
         let token = shutdown.token().clone();
         let following = feed.clone();
@@ -101,7 +112,18 @@ impl Feed {
     /// Revocations from now on. On [`broadcast::error::RecvError::Lagged`] compare every session with
     /// [`Feed::is_revoked`].
     pub fn revocations(&self) -> broadcast::Receiver<Revocation> {
-        self.news.subscribe()
+        self.news.0.subscribe()
+    }
+
+    /// Every order that the backend knows of, now and in future. What was ordered at this node itself is not in it before
+    /// the backend has heard of it: see the order book of the node.
+    pub fn orders(&self) -> watch::Receiver<wire::OrderSet> {
+        self.orders.subscribe()
+    }
+
+    /// How the session managers are, now and in future. Some twenty changes a second.
+    pub fn loads(&self) -> watch::Receiver<Arc<Loads>> {
+        self.loads.subscribe()
     }
 
     /// How current this is, now and in future.
@@ -136,7 +158,12 @@ impl Feed {
     }
 
     async fn take_over(&self, mut updates: mpsc::Receiver<wire::FeedUpdate>) {
+        let mut first = true;
         while let Some(update) = updates.recv().await {
+            if std::mem::take(&mut first) {
+                // It is complete: what is not in it is gone.
+                self.loads.send_replace(Arc::default());
+            }
             self.on_update(update);
         }
     }
@@ -146,7 +173,18 @@ impl Feed {
             self.keys.store(Arc::new(KeyRing::new(set)));
         }
         if let Some(set) = update.nodes {
+            self.loads.send_if_modified(|loads| {
+                let before = loads.iter().count();
+                Arc::make_mut(loads).on_nodes(&set.nodes);
+                loads.iter().count() != before
+            });
             self.nodes.store(Arc::new(set.nodes));
+        }
+        if let Some(set) = update.loads {
+            self.loads.send_modify(|loads| Arc::make_mut(loads).on_set(set, Instant::now()));
+        }
+        if let Some(set) = update.orders {
+            self.orders.send_replace(set);
         }
         if let Some(set) = update.revoked {
             self.on_revoked(set);
@@ -178,7 +216,7 @@ impl Feed {
         self.revoked.store(Arc::new(all));
         for revocation in news {
             // An error means that nobody listens.
-            let _ = self.news.send(revocation);
+            let _ = self.news.0.send(revocation);
         }
     }
 }

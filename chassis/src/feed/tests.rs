@@ -26,13 +26,7 @@ fn revoked(entries: &[(u8, u64)]) -> wire::FeedUpdate {
 }
 
 fn feed() -> Feed {
-    Feed {
-        keys: ArcSwap::default(),
-        nodes: ArcSwap::default(),
-        revoked: ArcSwap::default(),
-        news: broadcast::Sender::new(2),
-        freshness: watch::Sender::default(),
-    }
+    Feed { news: News(broadcast::Sender::new(2)), ..Feed::default() }
 }
 
 #[test]
@@ -179,4 +173,56 @@ impl crate::api::BackendApi for Lossy {
     > {
         self.inner.link(up)
     }
+}
+
+fn loads(nodes: &[(&str, u32)]) -> wire::FeedUpdate {
+    let node = |(name, level): &(&str, u32)| wire::NodeLoad {
+        node: (*name).into(),
+        load: Some(wire::Load { level: *level, ..Default::default() }),
+    };
+    let set = wire::LoadSet { nodes: nodes.iter().map(node).collect(), gateways: 3 };
+    wire::FeedUpdate { loads: Some(set), ..Default::default() }
+}
+
+fn levels(feed: &Feed) -> Vec<(String, u16)> {
+    feed.loads().borrow().iter().map(|(node, heard)| (node.to_owned(), heard.report.level)).collect()
+}
+
+#[tokio::test(start_paused = true)]
+async fn loads_are_merged_forgotten_with_their_node_and_believed_for_a_second() {
+    let feed = feed();
+    feed.on_update(loads(&[("a", 1), ("b", 2)]));
+    feed.on_update(loads(&[("b", 3)]));
+    assert_eq!(levels(&feed), [("a".to_owned(), 1), ("b".to_owned(), 3)]);
+    assert_eq!(feed.loads().borrow().gateways(), 3);
+    let nodes = vec![wire::Node { name: "b".into(), ..Default::default() }];
+    feed.on_update(wire::FeedUpdate { nodes: Some(wire::NodeSet { nodes }), ..Default::default() });
+    assert_eq!(levels(&feed), [("b".to_owned(), 3)]);
+    let known = feed.loads().borrow().clone();
+    assert!(known.fresh("b", Instant::now() + FRESH).is_some());
+    assert!(known.fresh("b", Instant::now() + FRESH + Duration::from_millis(1)).is_none());
+    assert!(known.of("b").is_some() && known.of("a").is_none());
+}
+
+#[tokio::test]
+async fn the_first_update_after_a_loss_is_complete() {
+    let feed = feed();
+    feed.on_update(loads(&[("gone", 1)]));
+    let (to, updates) = mpsc::channel(4);
+    to.send(loads(&[("here", 2)])).await.unwrap();
+    to.send(loads(&[("too", 3)])).await.unwrap();
+    drop(to);
+    feed.take_over(updates).await;
+    assert_eq!(levels(&feed), [("here".to_owned(), 2), ("too".to_owned(), 3)]);
+}
+
+#[test]
+fn orders_are_handed_on_as_they_are() {
+    let feed = feed();
+    let mut orders = feed.orders();
+    let set = wire::OrderSet { orders: vec![wire::Order { id: 7, ..Default::default() }] };
+    feed.on_update(wire::FeedUpdate { orders: Some(set.clone()), ..Default::default() });
+    assert_eq!(*orders.borrow_and_update(), set);
+    feed.on_update(wire::FeedUpdate::default());
+    assert!(!orders.has_changed().unwrap());
 }
