@@ -10,6 +10,11 @@
 //! Why it exists as pure code: the session manager, the property tests and the simulator of a node run the very same
 //! decisions. Nothing in here knows sockets, tasks, or the time of day.
 
+pub mod claims;
+pub mod lanes;
+pub mod leftover;
+mod queue;
+pub mod retry;
 pub mod level;
 pub mod orders;
 pub mod posture;
