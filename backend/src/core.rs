@@ -5,6 +5,7 @@ use std::sync::Arc;
 use buslane_chassis::clock;
 use buslane_shared::UnixMs;
 use buslane_shared::id::{RoomId, SessionId, UserId};
+use buslane_shared::wire;
 use buslane_store::Engine;
 use buslane_store::sealing::Sealer;
 use std::hash::{BuildHasher, RandomState};
@@ -15,6 +16,8 @@ use crate::config::Config;
 use crate::cursors::Move;
 use crate::epochs::Epochs;
 use crate::feed::Feed;
+use crate::loads::Loads;
+use crate::orders::{Known, Merge};
 use crate::pace::Pace;
 use crate::registry::Registry;
 use crate::revocations::Revocations;
@@ -36,6 +39,8 @@ pub(crate) struct Core {
     pub(crate) rooms: Rooms,
     pub(crate) registry: Registry,
     pub(crate) feed: Feed,
+    pub(crate) loads: Loads,
+    pub(crate) orders: Known,
     pub(crate) revocations: Revocations,
     pub(crate) pace: Pace,
     pub(crate) user_locks: UserLocks,
@@ -50,6 +55,13 @@ impl Core {
     /// The wall clock.
     pub(crate) fn now_ms(&self) -> UnixMs {
         clock::unix_ms()
+    }
+
+    /// Somebody says what operators have ordered.
+    pub(crate) fn on_orders(&self, orders: wire::OrderSet) {
+        if self.orders.merge(orders, self.now_ms()) == Merge::Changed {
+            self.feed.set_orders(|| self.orders.all());
+        }
     }
 }
 

@@ -67,6 +67,9 @@ async fn run(
         }
     }
     core.registry.detach(&link);
+    if !core.registry.nodes().iter().any(|node| node.name == name) {
+        core.loads.forget(&name);
+    }
     core.feed.set_nodes(|| core.registry.nodes());
     tracing::info!(node = name, "session manager gone");
 }
@@ -96,8 +99,16 @@ fn take(core: &Core, link: &Arc<Link>, frame: wire::FromManager) -> Option<u64> 
             }
             Some(changes.no).filter(|no| *no > 0)
         }
+        Some(Kind::Load(load)) => {
+            core.loads.on_load(&link.name(), load);
+            None
+        }
+        Some(Kind::Orders(orders)) => {
+            core.on_orders(orders);
+            None
+        }
         // A frame of a later release.
-        Some(Kind::Load(_) | Kind::Orders(_)) | None => None,
+        None => None,
     }
 }
 

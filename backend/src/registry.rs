@@ -36,6 +36,11 @@ pub(crate) struct Link {
 }
 
 impl Link {
+    /// Name of the session manager.
+    pub(crate) fn name(&self) -> String {
+        self.node.lock().name.clone()
+    }
+
     fn send(self: &Arc<Self>, kind: Kind, tasks: &Tasks) -> bool {
         let frame = wire::ToManager { kind: Some(kind) };
         if !self.behind.load(Ordering::Acquire) && self.down.try_send(frame).is_ok() {

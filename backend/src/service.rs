@@ -25,7 +25,9 @@ use crate::cursors;
 use crate::epochs::Epochs;
 use crate::feed::Feed;
 use crate::link;
+use crate::loads::{self, Loads};
 use crate::message::Received;
+use crate::orders::Known;
 use crate::pace::Pace;
 use crate::registry::Registry;
 use crate::retention;
@@ -72,6 +74,8 @@ impl Service {
             rooms: Rooms::new(config.rooms_active_max),
             registry: Registry::new(tasks.clone()),
             feed: Feed::default(),
+            loads: Loads::default(),
+            orders: Known::default(),
             revocations: Revocations::default(),
             pace: Pace::new(&config.limits),
             user_locks: UserLocks::new(),
@@ -90,6 +94,7 @@ impl Service {
         core.tasks.spawn(token_keys::run(core.clone(), next_keys_ms));
         core.tasks.spawn(cursors::run(core.clone(), moves_rx));
         core.tasks.spawn(retention::run(core.clone()));
+        core.tasks.spawn(loads::run(core.clone()));
         core.tasks.spawn(tidy(core.clone()));
         tracing::info!(node = core.config.node, "backend started");
         Ok(Arc::new(Self { core }))
@@ -98,6 +103,11 @@ impl Service {
     /// Makes a one-time code for the operator, with which one device of `user` is enrolled. The user need not exist.
     pub async fn make_code(&self, user: &UserId) -> Result<wire::EnrolCode, Refusal> {
         self.core.make_code(user, Issuer::Operator).await
+    }
+
+    /// What operators have ordered at this process, for everybody.
+    pub fn take_orders(&self, orders: wire::OrderSet) {
+        self.core.on_orders(orders);
     }
 
     #[cfg(test)]
@@ -226,12 +236,12 @@ impl BackendApi for Service {
 
     fn feed(
         &self,
-        _request: wire::FeedRequest,
+        request: wire::FeedRequest,
     ) -> BoxFuture<'_, Result<mpsc::Receiver<wire::FeedUpdate>, Refusal>> {
         let stream = self
             .core
             .feed
-            .subscribe()
+            .subscribe(request.role())
             .ok_or_else(|| Refusal::new(Code::Busy, "too many feeds; try again later"));
         Box::pin(std::future::ready(stream))
     }
