@@ -11,12 +11,14 @@ pub mod frame;
 pub mod id;
 pub mod limits;
 pub mod mailbox;
+pub mod mark;
 pub mod membership;
 pub mod notify;
 pub mod overload;
 pub mod proof;
 pub mod refusal;
 pub mod sequencer;
+pub mod slots;
 pub mod token;
 
 /// Messages of the wire schema, generated from `proto/buslane/v1`. The comments of the schema are the documentation.

@@ -10,6 +10,7 @@ use bytes::{BufMut, Bytes, BytesMut};
 use prost::Message;
 use zeroize::Zeroizing;
 
+use crate::mark::MarkKeys;
 use crate::{UnixMs, wire};
 
 const VERSION: u8 = 1;
@@ -95,6 +96,7 @@ struct RingKey {
 #[derive(Default)]
 pub struct KeyRing {
     keys: Vec<RingKey>,
+    marks: MarkKeys,
 }
 
 impl KeyRing {
@@ -109,7 +111,12 @@ impl KeyRing {
             })
             .collect();
         keys.sort_by_key(|k| k.not_before_ms);
-        Self { keys }
+        Self { keys, marks: MarkKeys::new(set) }
+    }
+
+    /// The keys of marks, derived from the same secrets.
+    pub fn marks(&self) -> &MarkKeys {
+        &self.marks
     }
 
     /// True when nothing can be sealed or opened.
