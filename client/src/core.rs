@@ -105,6 +105,7 @@ impl Core {
     /// The server has said what it does now.
     pub fn on_conditions(&self, conditions: Conditions) {
         self.marks.lock().set_batch(conditions.receipt_batch);
+        self.outbox.lock().set_thrifty(conditions.posture == wire::Posture::Emergency);
         let changed = self.conditions.send_if_modified(|known| {
             let changed = *known != conditions;
             known.clone_from(&conditions);

@@ -69,7 +69,7 @@ pub mod raw {
 
 use std::sync::Arc;
 use std::sync::atomic::AtomicU64;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use buslane_shared::id::{DeviceId, RoomId, UserId};
 use bytes::Bytes;
@@ -143,7 +143,7 @@ impl Client {
             in_flight: options.in_flight,
             in_flight_per_room: options.in_flight_per_room,
         };
-        let mut outbox = Pending::new(bounds);
+        let mut outbox = Pending::new(bounds, Instant::now());
         for send in kept.outbox {
             outbox.restore(send.ordinal, send.room, send.client_id, send.send, send.failure);
         }

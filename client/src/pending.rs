@@ -1,12 +1,14 @@
 //! The outbox's decisions: which message goes next, and what becomes of it. Pure: `now` is an argument.
 //!
 //! Each room is a queue in the order of the sends. A room that was told to wait waits as a whole, so that nothing
-//! overtakes. A message whose outcome is unknown goes again, under the same client id, before anything behind it.
+//! overtakes. A message whose outcome is unknown goes again, under the same client id, before anything behind it. While the
+//! server is in an emergency second tries have a budget: they are what keeps an overloaded server overloaded.
 
 use std::collections::{HashMap, VecDeque};
 use std::time::{Duration, Instant};
 
 use buslane_shared::id::{ClientId, RoomId};
+use buslane_shared::overload::retry::{RETRY_SHARE, RetryBudget};
 use buslane_shared::wire;
 use tokio::sync::oneshot;
 
@@ -17,6 +19,15 @@ use crate::types::Receipt;
 /// Refusals "for a time" in a row, after which a message is given back to the app. With waits that grow to a minute
 /// this is about a quarter of an hour: longer than a restart of the server, shorter than a person's patience.
 const REFUSALS_MAX: u32 = 20;
+
+/// For as long a server that is overloaded may put a message off; as often as it likes, because it names the times.
+const PATIENCE: Duration = Duration::from_secs(15 * 60);
+
+/// Second tries that are in order in ten seconds, however little else is sent: what a person writes in that time.
+const RETRY_RESERVE: u32 = 10;
+
+/// A room whose second try exceeds the budget waits this long.
+const BUDGET_WAIT: Duration = Duration::from_secs(1);
 
 /// What a message weighs beyond its body and mentions.
 const OVERHEAD_BYTES: usize = 160;
@@ -51,6 +62,8 @@ struct Entry {
     /// It was sent at least once and no answer is known: the server may have it.
     maybe_sent: bool,
     refusals: u32,
+    /// Since when the server puts it off for lack of capacity.
+    put_off_since: Option<Instant>,
     failure: Option<Refused>,
     reply: Option<Reply>,
     /// Somebody waits until it is on the disk.
@@ -114,12 +127,19 @@ pub(crate) struct Pending {
     flying: usize,
     bytes: usize,
     next_ordinal: u64,
+    retries: RetryBudget,
+    /// The server is in an emergency: the budget of second tries is kept to.
+    thrifty: bool,
+    born: Instant,
 }
 
 impl Pending {
-    pub fn new(bounds: Bounds) -> Self {
+    pub fn new(bounds: Bounds, now: Instant) -> Self {
         Self {
             bounds,
+            retries: RetryBudget::new(RETRY_SHARE, RETRY_RESERVE),
+            thrifty: false,
+            born: now,
             entries: HashMap::new(),
             by_client: HashMap::new(),
             rooms: HashMap::new(),
@@ -129,6 +149,11 @@ impl Pending {
             bytes: 0,
             next_ordinal: 1,
         }
+    }
+
+    /// Whether second tries are held within their budget from now on.
+    pub fn set_thrifty(&mut self, thrifty: bool) {
+        self.thrifty = thrifty;
     }
 
     /// Takes a message in. It is not sent before [`Pending::stored`].
@@ -158,6 +183,7 @@ impl Pending {
             stage: Stage::Storing,
             maybe_sent: false,
             refusals: 0,
+            put_off_since: None,
             failure: None,
             reply: Some(reply),
             on_stored: None,
@@ -184,6 +210,7 @@ impl Pending {
             stage,
             maybe_sent: true,
             refusals: 0,
+            put_off_since: None,
             failure,
             reply: None,
             on_stored: None,
@@ -243,6 +270,14 @@ impl Pending {
             if entry.stage != Stage::Waiting {
                 continue;
             }
+            let nanos = now.saturating_duration_since(self.born).as_nanos();
+            let nanos = u64::try_from(nanos).unwrap_or(u64::MAX);
+            if !entry.maybe_sent && entry.put_off_since.is_none() {
+                self.retries.on_first_try(nanos);
+            } else if self.thrifty && !self.retries.may_retry(nanos) {
+                self.delay(room, now + BUDGET_WAIT);
+                continue;
+            }
             queue.waiting.pop_front();
             queue.flying += 1;
             self.flying += 1;
@@ -272,8 +307,13 @@ impl Pending {
         let Some(entry) = self.entries.get_mut(&ordinal) else { return AfterRefusal::Unknown };
         // An earlier try may have been stored, whatever this one was told.
         entry.maybe_sent |= refused.maybe_applied;
-        entry.refusals += 1;
-        if refused.retryable && entry.refusals < REFUSALS_MAX {
+        let patient = if refused.busy.is_some() {
+            now < *entry.put_off_since.get_or_insert(now) + PATIENCE
+        } else {
+            entry.refusals += 1;
+            entry.refusals < REFUSALS_MAX
+        };
+        if refused.retryable && patient {
             entry.stage = Stage::Waiting;
             self.wait(room, ordinal);
             self.delay(room, now + wait);
@@ -347,6 +387,7 @@ impl Pending {
         entry.stage = Stage::Waiting;
         entry.failure = None;
         entry.refusals = 0;
+        entry.put_off_since = None;
         let (room, send) = (entry.room, entry.send.clone());
         self.wait(room, ordinal);
         Some((ordinal, room, send))

@@ -35,7 +35,7 @@ fn busy() -> Refused {
 #[test]
 fn nothing_is_sent_before_it_is_stored() {
     let now = Instant::now();
-    let mut pending = Pending::new(BOUNDS);
+    let mut pending = Pending::new(BOUNDS, Instant::now());
     let (first, _wait) = put(&mut pending, 1, 1);
     let (second, _wait) = put(&mut pending, 1, 2);
     assert!(pending.next(now).is_none());
@@ -48,12 +48,12 @@ fn nothing_is_sent_before_it_is_stored() {
 
 #[test]
 fn it_is_bounded_in_count_and_bytes() {
-    let mut pending = Pending::new(Bounds { messages: 2, ..BOUNDS });
+    let mut pending = Pending::new(Bounds { messages: 2, ..BOUNDS }, Instant::now());
     put(&mut pending, 1, 1);
     put(&mut pending, 1, 2);
     let full = pending.enqueue(room(1), client_id(3), send(3), oneshot::channel().0);
     assert!(matches!(full, Err(Error::OutboxFull { messages: 2, .. })));
-    let mut pending = Pending::new(Bounds { bytes: 400, ..BOUNDS });
+    let mut pending = Pending::new(Bounds { bytes: 400, ..BOUNDS }, Instant::now());
     put(&mut pending, 1, 1);
     put(&mut pending, 1, 2);
     assert!(pending.enqueue(room(1), client_id(3), send(3), oneshot::channel().0).is_err());
@@ -62,7 +62,7 @@ fn it_is_bounded_in_count_and_bytes() {
 #[test]
 fn a_room_that_must_wait_does_not_hold_up_another() {
     let now = Instant::now();
-    let mut pending = Pending::new(BOUNDS);
+    let mut pending = Pending::new(BOUNDS, Instant::now());
     for (r, n) in [(1, 1), (1, 2), (2, 3)] {
         let (ordinal, _) = put(&mut pending, r, n);
         pending.stored(ordinal);
@@ -81,7 +81,7 @@ fn a_room_that_must_wait_does_not_hold_up_another() {
 #[test]
 fn what_is_refused_too_often_is_given_back_and_can_be_tried_again() {
     let now = Instant::now();
-    let mut pending = Pending::new(BOUNDS);
+    let mut pending = Pending::new(BOUNDS, Instant::now());
     let (ordinal, _wait) = put(&mut pending, 1, 1);
     pending.stored(ordinal);
     for n in 1..=REFUSALS_MAX {
@@ -95,10 +95,55 @@ fn what_is_refused_too_often_is_given_back_and_can_be_tried_again() {
     assert_eq!(pending.next(now).unwrap().0, ordinal);
 }
 
+fn put_off() -> Refused {
+    wire::Refusal { code: Code::Busy.into(), retryable: true, retry_after_ms: 50, ..Default::default() }
+        .into()
+}
+
+#[test]
+fn an_overloaded_server_may_put_a_message_off_for_long_and_it_stays_in_its_place() {
+    let start = Instant::now();
+    let mut pending = Pending::new(BOUNDS, start);
+    let ordinals: Vec<u64> = (1..=2).map(|n| put(&mut pending, 1, n).0).collect();
+    ordinals.iter().for_each(|ordinal| pending.stored(*ordinal));
+    let wait = Duration::from_millis(50);
+    let mut now = start;
+    while now < start + PATIENCE {
+        assert_eq!(pending.next(now).unwrap().0, ordinals[0], "nothing overtakes");
+        assert_eq!(pending.refused(ordinals[0], &put_off(), wait, now), AfterRefusal::Again);
+        assert!(pending.next(now).is_none());
+        now += Duration::from_secs(1);
+    }
+    assert_eq!(pending.next(now).unwrap().0, ordinals[0]);
+    assert_eq!(pending.refused(ordinals[0], &put_off(), wait, now), AfterRefusal::Failed);
+}
+
+/// I28 at the client: what is sent again is a tenth of what is sent, and the reserve.
+#[test]
+fn second_tries_have_a_budget_in_an_emergency() {
+    let start = Instant::now();
+    let mut pending = Pending::new(Bounds { messages: 1_000, in_flight: 500, ..BOUNDS }, start);
+    let mut fly = |thrifty: bool, fresh: u64| {
+        pending.set_thrifty(thrifty);
+        for n in 0..fresh {
+            let (ordinal, _) = put(&mut pending, n as u8, 1_000 * u64::from(thrifty) + n);
+            pending.stored(ordinal);
+        }
+        let sent = std::iter::from_fn(|| pending.next(start)).count();
+        pending.rewind();
+        sent
+    };
+    assert_eq!(fly(false, 100), 100);
+    assert_eq!(fly(false, 0), 100, "without an emergency everything goes again");
+    assert_eq!(fly(true, 0), (0.1 * 100.0) as usize + RETRY_RESERVE as usize);
+    assert!(pending.next_wake().is_some_and(|at| at == start + BUDGET_WAIT));
+    assert!(pending.next(start + Duration::from_secs(60)).is_some(), "it is held up, not forgotten");
+}
+
 #[test]
 fn only_what_was_certainly_never_sent_can_be_cancelled() {
     let now = Instant::now();
-    let mut pending = Pending::new(BOUNDS);
+    let mut pending = Pending::new(BOUNDS, Instant::now());
     for n in 1..=2 {
         let (ordinal, _) = put(&mut pending, 1, n);
         pending.stored(ordinal);
@@ -116,7 +161,7 @@ fn only_what_was_certainly_never_sent_can_be_cancelled() {
 #[test]
 fn a_restored_outbox_goes_on_where_it_stopped() {
     let now = Instant::now();
-    let mut pending = Pending::new(BOUNDS);
+    let mut pending = Pending::new(BOUNDS, Instant::now());
     pending.restore(7, room(1), client_id(7), send(7), None);
     pending.restore(5, room(1), client_id(5), send(5), None);
     pending.restore(6, room(1), client_id(6), send(6), Some(Refused::of(Code::TooLong)));
@@ -168,7 +213,8 @@ impl Server {
 fn run(steps: Vec<Step>, per_room: usize, refusals: bool) -> Result<(), TestCaseError> {
     let start = Instant::now();
     let mut now = start;
-    let mut pending = Pending::new(Bounds { in_flight_per_room: per_room, messages: 1000, ..BOUNDS });
+    let mut pending =
+        Pending::new(Bounds { in_flight_per_room: per_room, messages: 1000, ..BOUNDS }, Instant::now());
     let mut server = Server::default();
     let mut wire: VecDeque<u64> = VecDeque::new();
     let mut order: HashMap<RoomId, Vec<ClientId>> = HashMap::new();
