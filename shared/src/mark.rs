@@ -94,7 +94,7 @@ pub struct Mark {
     pub kind: Kind,
     /// The class in which its holder is served.
     pub class: Class,
-    /// The node of a slot; none: any node.
+    /// The node of a slot, or of the session that was given a pass; none: any node.
     pub node: Option<NodeTag>,
     /// When it begins to be valid.
     pub from_ms: UnixMs,
@@ -115,6 +115,12 @@ impl Mark {
             until_ms: now_ms.saturating_add(PASS_LIFE_MS),
             nonce,
         }
+    }
+
+    /// A pass that a session is given for its own next connection: it says that its holder goes on here, and does not come
+    /// anew.
+    pub fn going_on(class: Class, node: NodeTag, now_ms: UnixMs, nonce: u32) -> Self {
+        Self { node: Some(node), ..Self::pass(class, now_ms, nonce) }
     }
 
     /// A slot at `at_ms`, give or take the tolerance.
@@ -151,7 +157,7 @@ impl Mark {
     fn unpack(block: [u8; BLOCK_BYTES], now_ms: UnixMs) -> Option<Self> {
         let [what, f0, f1, f2, f3, f4, l0, l1, n0, n1, n2, n3, t0, t1, 0, 0] = block else { return None };
         let (kind, tag) = match (what >> 3, u16::from_be_bytes([t0, t1])) {
-            (0, 0) => (Kind::Pass, None),
+            (0, tag) => (Kind::Pass, Some(tag).filter(|tag| *tag != 0).map(NodeTag)),
             (1, tag) if tag != 0 => (Kind::Slot, Some(NodeTag(tag))),
             _ => return None,
         };

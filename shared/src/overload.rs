@@ -10,16 +10,19 @@
 //! Why it exists as pure code: the session manager, the property tests and the simulator of a node run the very same
 //! decisions. Nothing in here knows sockets, tasks, or the time of day.
 
+pub mod admission;
+pub mod brain;
 pub mod claims;
 pub mod lanes;
 pub mod leftover;
-mod queue;
-pub mod retry;
 pub mod level;
+pub mod logins;
 pub mod orders;
 pub mod posture;
+mod queue;
+pub mod rate;
+pub mod retry;
 pub mod settings;
 pub mod signals;
 pub mod surge;
-pub mod admission;
 pub mod valve;

@@ -1,0 +1,264 @@
+//! Who may log in at the background port: now, at a slot, or not told.
+//!
+//! Decided on the first packet, before anything is spent, and again for the few who pass and turn out to ask for more than
+//! they said. A bucket holds the rate that the node can take. Whoever returns in his slot is admitted whatever the bucket
+//! says: his place was promised. Others take what is left over, and otherwise get a slot behind all that were given before,
+//! so nobody gains by asking often. Answers are bounded too: beyond [`ANSWER_SHARE`] of the processors, silence.
+
+use super::rate::{LoginRate, Window};
+use super::settings::Background;
+use crate::Nanos;
+use crate::mark::{Kind, Mark};
+use crate::slots::{Grant, Ledger};
+use crate::wire::Posture;
+
+/// Logins that may be ahead of their rate, in time: what a moment of the calm brings at once.
+const BURST: Nanos = 100_000_000;
+
+/// Strangers are let in only while less than this is used up: those who hold a pass go first.
+const BURST_OF_STRANGERS: Nanos = BURST / 4;
+
+/// The bucket never owes more than this: slots that came all at once are paid back in this time.
+const DEBT_MAX: Nanos = 1_000_000_000;
+
+/// Part of the processors that answers to those who are turned away may cost.
+pub const ANSWER_SHARE: f64 = 0.05;
+
+/// What an answer to a first packet costs (measured: 10 to 11 us).
+pub const ANSWER_COST: Nanos = 11_000;
+
+const SECOND: f64 = 1e9;
+
+/// What the client has shown.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub enum Ask {
+    /// A slot of this node, in its time.
+    Slot,
+    /// A pass that was given to a session: it wants to go on.
+    Resume,
+    /// A pass of a gateway.
+    Pass,
+    /// Nothing.
+    Stranger,
+}
+
+impl Ask {
+    /// What a mark that was read at this node asks for.
+    pub fn of(mark: Option<&Mark>) -> Self {
+        match mark.map(|m| (m.kind, m.node)) {
+            Some((Kind::Slot, _)) => Self::Slot,
+            Some((Kind::Pass, Some(_))) => Self::Resume,
+            Some((Kind::Pass, None)) => Self::Pass,
+            None => Self::Stranger,
+        }
+    }
+}
+
+/// What becomes of it.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub enum Verdict {
+    /// Come in.
+    Admit,
+    /// Come back then.
+    Defer(Grant),
+    /// There is no place within the horizon: come back some time.
+    Later,
+    /// Nothing is said.
+    Silence,
+}
+
+/// The background port's books.
+#[derive(Debug, Clone)]
+pub struct Logins {
+    rate: LoginRate,
+    ledger: Ledger,
+    /// Until when the bucket is used up.
+    used_until: Nanos,
+    /// The same for answers.
+    answered_until: Nanos,
+    answer_every: Nanos,
+    /// Part of the rate that those without a slot have; less than 1 while the node recovers.
+    open: f64,
+}
+
+impl Logins {
+    /// For a node with this many processors.
+    pub fn new(settings: &Background, processors: u32) -> Self {
+        let per_s = f64::from(processors.max(1)) * SECOND * ANSWER_SHARE / ANSWER_COST as f64;
+        Self {
+            rate: LoginRate::new(settings.logins_per_s_max),
+            ledger: ledger(settings),
+            used_until: 0,
+            answered_until: 0,
+            answer_every: (SECOND / per_s) as Nanos,
+            open: 1.0,
+        }
+    }
+
+    /// Takes over other settings; what was promised stays promised.
+    pub fn reconfigure(&mut self, settings: &Background) {
+        self.rate.set_max(settings.logins_per_s_max);
+        self.ledger.reconfigure(
+            settings.slot_fill,
+            ms(settings.slot_horizon_ms),
+            ms(settings.slot_tolerance_ms),
+        );
+    }
+
+    /// Decides. `random` are uniform bits.
+    pub fn decide(&mut self, now: Nanos, ask: Ask, posture: Posture, random: u32) -> Verdict {
+        let used = self.used_until.saturating_sub(now);
+        let admitted = match ask {
+            Ask::Slot => true,
+            // New logins wait for their turn; whoever had a session goes on if there is room.
+            Ask::Pass => posture != Posture::Emergency && used < self.burst(BURST),
+            Ask::Resume => used < self.burst(BURST),
+            Ask::Stranger => used < self.burst(BURST_OF_STRANGERS),
+        };
+        if admitted {
+            let cost = self.every();
+            self.used_until = (self.used_until.max(now) + cost).min(now + DEBT_MAX);
+            return Verdict::Admit;
+        }
+        if ask == Ask::Stranger || !self.may_answer(now) {
+            return Verdict::Silence;
+        }
+        self.defer(now, random)
+    }
+
+    /// A slot for somebody who is inside already and cannot be served: behind all others.
+    pub fn defer(&mut self, now: Nanos, random: u32) -> Verdict {
+        match self.ledger.grant(now, 1.0, self.rate.per_s(), random) {
+            Some(grant) => Verdict::Defer(grant),
+            None => Verdict::Later,
+        }
+    }
+
+    /// Takes a window of about 100 ms into account. `open` is the part of the rate for those without a slot.
+    pub fn step(&mut self, window: Window, open: f64) {
+        self.rate.step(window);
+        self.open = open.clamp(0.0, 1.0);
+    }
+
+    /// Others have given out slots of this node up to this time.
+    pub fn advance(&mut self, until: Nanos) {
+        self.ledger.advance(until);
+    }
+
+    /// Logins that the node can take, per second.
+    pub fn per_s(&self) -> f64 {
+        self.rate.per_s()
+    }
+
+    /// Until the first free place in the ledger.
+    pub fn ledger_length(&self, now: Nanos) -> Nanos {
+        self.ledger.length(now)
+    }
+
+    fn burst(&self, burst: Nanos) -> Nanos {
+        (burst as f64 * self.open) as Nanos
+    }
+
+    fn every(&self) -> Nanos {
+        (SECOND / self.rate.per_s()) as Nanos
+    }
+
+    fn may_answer(&mut self, now: Nanos) -> bool {
+        if self.answered_until > now + BURST {
+            return false;
+        }
+        self.answered_until = self.answered_until.max(now) + self.answer_every;
+        true
+    }
+}
+
+fn ledger(settings: &Background) -> Ledger {
+    Ledger::new(settings.slot_fill, ms(settings.slot_horizon_ms), ms(settings.slot_tolerance_ms))
+}
+
+fn ms(ms: u32) -> Nanos {
+    Nanos::from(ms) * 1_000_000
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const MS: Nanos = 1_000_000;
+
+    /// 2,000 logins a second.
+    fn logins() -> Logins {
+        let mut logins = Logins::new(&Background::default(), 2);
+        for _ in 0..100 {
+            logins.step(
+                Window { elapsed: 100 * MS, completed: 200, spent: 100 * MS, available: 100 * MS, floor: 0 },
+                1.0,
+            );
+        }
+        logins
+    }
+
+    fn many(logins: &mut Logins, count: u32, now: Nanos, ask: Ask, posture: Posture) -> [u32; 4] {
+        let mut seen = [0; 4];
+        for n in 0..count {
+            let at = match logins.decide(now, ask, posture, n.wrapping_mul(0x9e37_79b9)) {
+                Verdict::Admit => 0,
+                Verdict::Defer(_) => 1,
+                Verdict::Later => 2,
+                Verdict::Silence => 3,
+            };
+            seen[at] += 1;
+        }
+        seen
+    }
+
+    #[test]
+    fn a_moment_of_the_calm_is_let_in_and_a_storm_gets_slots() {
+        let mut logins = logins();
+        let [admitted, deferred, later, silent] = many(&mut logins, 1_000, 0, Ask::Pass, Posture::Normal);
+        assert!((195..=205).contains(&admitted), "100 ms of the rate: {admitted}");
+        assert_eq!((admitted + deferred, later, silent), (1_000, 0, 0));
+        let length = logins.ledger_length(0) as f64 / 1e9;
+        assert!((0.38..0.48).contains(&length), "800 slots at 1,900 a second: {length} s");
+    }
+
+    #[test]
+    fn who_returns_in_his_slot_is_never_deferred_again() {
+        let mut logins = logins();
+        many(&mut logins, 1_000, 0, Ask::Pass, Posture::Emergency);
+        assert_eq!(many(&mut logins, 5_000, 0, Ask::Slot, Posture::Emergency), [5_000, 0, 0, 0]);
+        assert_eq!(many(&mut logins, 1, 0, Ask::Pass, Posture::Normal)[0], 0, "others pay for it");
+    }
+
+    #[test]
+    fn in_an_emergency_new_logins_wait_for_their_turn_and_sessions_go_on() {
+        let mut logins = logins();
+        assert_eq!(many(&mut logins, 10, 0, Ask::Pass, Posture::Emergency), [0, 10, 0, 0]);
+        assert_eq!(many(&mut logins, 10, 0, Ask::Resume, Posture::Emergency), [10, 0, 0, 0]);
+    }
+
+    #[test]
+    fn strangers_get_what_is_left_and_otherwise_silence() {
+        let mut logins = logins();
+        let [admitted, deferred, _, silent] = many(&mut logins, 1_000, 0, Ask::Stranger, Posture::Normal);
+        assert!((48..=52).contains(&admitted), "{admitted}");
+        assert_eq!((deferred, silent), (0, 1_000 - admitted));
+        assert!(many(&mut logins, 1_000, 0, Ask::Pass, Posture::Normal)[0] >= 145, "passes go first");
+    }
+
+    #[test]
+    fn answers_are_bounded_and_what_is_left_is_silence() {
+        let mut logins = logins();
+        let [_, deferred, _, silent] = many(&mut logins, 100_000, 0, Ask::Pass, Posture::Emergency);
+        // 100 ms of 5 % of two processors at 11 us.
+        assert!((900..920).contains(&deferred), "{deferred}");
+        assert_eq!(silent, 100_000 - deferred);
+    }
+
+    #[test]
+    fn beyond_the_horizon_nobody_is_given_a_time() {
+        let mut logins = logins();
+        logins.advance(299_999 * MS);
+        assert_eq!(many(&mut logins, 3, 0, Ask::Pass, Posture::Emergency), [0, 1, 2, 0].map(|n: u32| n));
+    }
+}

@@ -1,0 +1,144 @@
+//! How many background logins the node can take in a second, beside everything else.
+//!
+//! Slots are promised at this rate, so it must be known before the surge that needs it, and must not be guessed from a quiet
+//! hour. A login's cost is measured whenever there are any; what is available is what background used plus what was idle.
+//! Their quotient is the rate, in the calm as in the storm.
+
+use crate::Nanos;
+
+/// What a login costs before any was measured: handshake, ticket and welcome, with room.
+pub const LOGIN_COST_DEFAULT: Nanos = 500_000;
+
+/// A window with fewer logins says little about what one costs.
+const LOGINS_MIN: u32 = 5;
+
+/// How fast the cost and the rate follow a window.
+const COST_GAIN: f64 = 0.2;
+const RATE_GAIN: f64 = 0.3;
+
+/// What a window of about 100 ms has shown.
+#[derive(Debug, Clone, Copy)]
+pub struct Window {
+    /// How long it was.
+    pub elapsed: Nanos,
+    /// Background logins completed.
+    pub completed: u32,
+    /// Processor time (or time of seats) that background logins took, those that were turned away included.
+    pub spent: Nanos,
+    /// Processor time that they could have had: what they took and what was idle.
+    pub available: Nanos,
+    /// Below this nothing goes: the time that background always has.
+    pub floor: Nanos,
+}
+
+/// The estimate.
+#[derive(Debug, Clone)]
+pub struct LoginRate {
+    cost: f64,
+    per_s: f64,
+    per_s_max: f64,
+    is_measured: bool,
+}
+
+impl LoginRate {
+    /// Nothing is known yet but the most that is allowed.
+    pub fn new(per_s_max: u32) -> Self {
+        let cost = LOGIN_COST_DEFAULT as f64;
+        let per_s_max = f64::from(per_s_max.max(1));
+        Self { cost, per_s: (1e9 / cost).min(per_s_max), per_s_max, is_measured: false }
+    }
+
+    /// The most that is allowed has changed.
+    pub fn set_max(&mut self, per_s_max: u32) {
+        self.per_s_max = f64::from(per_s_max.max(1));
+        self.per_s = self.per_s.min(self.per_s_max);
+    }
+
+    /// Logins a second, at least a small part of one.
+    pub fn per_s(&self) -> f64 {
+        self.per_s
+    }
+
+    /// What one costs.
+    pub fn cost(&self) -> Nanos {
+        self.cost as Nanos
+    }
+
+    /// Takes a window into account.
+    pub fn step(&mut self, window: Window) {
+        if window.elapsed == 0 {
+            return;
+        }
+        if window.completed >= LOGINS_MIN && window.spent > 0 {
+            let cost = window.spent as f64 / f64::from(window.completed);
+            // The first measurement replaces the guess.
+            let gain = if self.is_measured { COST_GAIN } else { 1.0 };
+            self.cost += gain * (cost - self.cost);
+            self.is_measured = true;
+        }
+        let available = window.available.max(window.floor) as f64;
+        let per_s = available / self.cost * (1e9 / window.elapsed as f64);
+        self.per_s += RATE_GAIN * (per_s - self.per_s);
+        self.per_s = self.per_s.clamp(0.1, self.per_s_max);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use proptest::prelude::*;
+
+    const MS: Nanos = 1_000_000;
+
+    fn window(completed: u32, spent: Nanos, available: Nanos) -> Window {
+        Window { elapsed: 100 * MS, completed, spent, available, floor: 5 * MS }
+    }
+
+    fn settled(window: Window) -> LoginRate {
+        let mut rate = LoginRate::new(100_000);
+        for _ in 0..100 {
+            rate.step(window);
+        }
+        rate
+    }
+
+    #[test]
+    fn the_rate_is_known_in_the_calm() {
+        // One core: 10 logins of 400 us in 100 ms, the rest idle.
+        let rate = settled(window(10, 4 * MS, 100 * MS));
+        assert!((rate.per_s() / 2_500.0 - 1.0).abs() < 0.01, "{}", rate.per_s());
+        assert_eq!(rate.cost(), 400_000);
+    }
+
+    #[test]
+    fn it_is_the_same_in_the_storm() {
+        let rate = settled(window(225, 90 * MS, 90 * MS));
+        assert!((rate.per_s() / 2_250.0 - 1.0).abs() < 0.01, "{}", rate.per_s());
+    }
+
+    #[test]
+    fn a_busy_foreground_leaves_the_floor() {
+        let rate = settled(window(0, 0, 0));
+        assert!((rate.per_s() / 100.0 - 1.0).abs() < 0.01, "{}", rate.per_s());
+    }
+
+    #[test]
+    fn a_limit_of_the_operator_holds() {
+        let mut rate = LoginRate::new(50);
+        rate.step(window(10, 4 * MS, 100 * MS));
+        assert!(rate.per_s() <= 50.0);
+        rate.set_max(20);
+        assert!(rate.per_s() <= 20.0);
+    }
+
+    proptest! {
+        #[test]
+        fn it_is_always_a_rate(windows in prop::collection::vec((0u32..10_000, 0u64..1_000 * MS, 0u64..1_000 * MS), 0..50)) {
+            let mut rate = LoginRate::new(100_000);
+            for (completed, spent, available) in windows {
+                rate.step(window(completed, spent, available));
+                prop_assert!(rate.per_s().is_finite() && rate.per_s() > 0.0 && rate.per_s() <= 100_000.0);
+            }
+        }
+    }
+}
