@@ -9,10 +9,15 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use buslane_shared::limits::{ALPN_GATE, ALPN_SESSION};
+use buslane_shared::mark::MarkBytes;
+use buslane_shared::put_off::PutOff;
+use buslane_shared::refusal::Refusal;
+use buslane_shared::wire;
 use futures_util::StreamExt;
 use futures_util::stream::FuturesUnordered;
 use parking_lot::Mutex;
 use quinn::crypto::rustls::QuicClientConfig;
+use quinn::{ConnectionId, TransportErrorCode};
 use rustls::client::Resumption;
 use rustls_pki_types::CertificateDer;
 use rustls_pki_types::pem::PemObject;
@@ -84,6 +89,19 @@ impl Transport {
         address: &str,
         server_name: &str,
     ) -> Result<quinn::Connection, Error> {
+        self.connect_with_mark(protocol, address, server_name, None).await
+    }
+
+    /// The same, and shows a mark (a pass or a slot) in the first packet. A mark serves one connection: of several addresses
+    /// the first that takes it.
+    pub async fn connect_with_mark(
+        &self,
+        protocol: Protocol,
+        address: &str,
+        server_name: &str,
+        mark: Option<&[u8]>,
+    ) -> Result<quinn::Connection, Error> {
+        let config = self.config(protocol, mark)?;
         let resolved = tokio::net::lookup_host(address)
             .await
             .map_err(|e| Error::unreachable(format_args!("{address}: {e}")))?;
@@ -93,7 +111,7 @@ impl Transport {
         loop {
             if tries.is_empty() {
                 let Some(addr) = waiting.pop_front() else { return Err(last) };
-                tries.push(self.connect_one(protocol, addr, server_name));
+                tries.push(self.connect_one(&config, addr, server_name));
             }
             tokio::select! {
                 Some(tried) = tries.next() => match tried {
@@ -101,29 +119,37 @@ impl Transport {
                     Err(error) => last = error,
                 },
                 () = tokio::time::sleep(HEAD_START), if !waiting.is_empty() => {
-                    tries.extend(waiting.pop_front().map(|addr| self.connect_one(protocol, addr, server_name)));
+                    tries.extend(waiting.pop_front().map(|addr| self.connect_one(&config, addr, server_name)));
                 }
             }
         }
     }
 
-    async fn connect_one(
-        &self,
-        protocol: Protocol,
-        addr: SocketAddr,
-        server_name: &str,
-    ) -> Result<quinn::Connection, Error> {
-        let config = match protocol {
+    fn config(&self, protocol: Protocol, mark: Option<&[u8]>) -> Result<quinn::ClientConfig, Error> {
+        let mut config = match protocol {
             Protocol::Gate => self.shared.gate.clone(),
             Protocol::Session => self.shared.session.clone(),
         };
+        if let Some(mark) = mark {
+            let mark: MarkBytes = mark.try_into().map_err(|_| Error::unreachable("not a pass or slot"))?;
+            config.initial_dst_cid_provider(Arc::new(move || ConnectionId::new(&mark)));
+        }
+        Ok(config)
+    }
+
+    async fn connect_one(
+        &self,
+        config: &quinn::ClientConfig,
+        addr: SocketAddr,
+        server_name: &str,
+    ) -> Result<quinn::Connection, Error> {
         let connecting = self
             .endpoint(addr)?
-            .connect_with(config, addr, server_name)
+            .connect_with(config.clone(), addr, server_name)
             .map_err(|e| Error::unreachable(format_args!("{addr}: {e}")))?;
         match tokio::time::timeout(HANDSHAKE_LIMIT, connecting).await {
             Ok(Ok(connection)) => Ok(connection),
-            Ok(Err(error)) => Err(match Error::from(error) {
+            Ok(Err(error)) => Err(match put_off(&error).unwrap_or_else(|| Error::from(error)) {
                 Error::Unreachable { detail } => Error::unreachable(format_args!("{addr}: {detail}")),
                 other => other,
             }),
@@ -166,6 +192,19 @@ impl Transport {
         let endpoint = open().map_err(|e| Error::unreachable(format_args!("no UDP socket: {e}")))?;
         *slot = Some(endpoint.clone());
         Ok(endpoint)
+    }
+}
+
+/// A server without capacity ends a connection before its handshake and says when to come back.
+fn put_off(error: &quinn::ConnectionError) -> Option<Error> {
+    match error {
+        quinn::ConnectionError::ConnectionClosed(close)
+            if close.error_code == TransportErrorCode::CONNECTION_REFUSED =>
+        {
+            let refusal = wire::Refusal::from(Refusal::from(PutOff::parse(&close.reason)?));
+            Some(Error::Refused(refusal.into()))
+        }
+        _ => None,
     }
 }
 
@@ -256,5 +295,64 @@ mod tests {
         let transport = Transport::new(&CaSource::Pem(root.into_bytes())).unwrap();
         let error = transport.connect(Protocol::Gate, "no port here", "x").await.unwrap_err();
         assert_eq!(error.name(), "unreachable");
+    }
+
+    /// A server on loopback that is dropped with its certificate's authority.
+    fn server() -> (quinn::Endpoint, Transport) {
+        let made = rcgen::generate_simple_self_signed([String::from("manager-1")]).unwrap();
+        let key = rustls_pki_types::PrivateKeyDer::try_from(made.signing_key.serialize_der()).unwrap();
+        let mut tls = rustls::ServerConfig::builder_with_provider(Arc::new(
+            rustls::crypto::aws_lc_rs::default_provider(),
+        ))
+        .with_protocol_versions(&[&rustls::version::TLS13])
+        .unwrap()
+        .with_no_client_auth()
+        .with_single_cert(vec![made.cert.der().clone()], key)
+        .unwrap();
+        tls.alpn_protocols = vec![ALPN_SESSION.to_vec()];
+        let crypto = quinn::crypto::rustls::QuicServerConfig::try_from(tls).unwrap();
+        let config = quinn::ServerConfig::with_crypto(Arc::new(crypto));
+        let endpoint = quinn::Endpoint::server(config, (Ipv4Addr::LOCALHOST, 0).into()).unwrap();
+        let transport = Transport::new(&CaSource::Pem(made.cert.pem().into_bytes())).unwrap();
+        (endpoint, transport)
+    }
+
+    #[tokio::test]
+    async fn a_mark_is_the_first_thing_that_the_server_sees() {
+        let (server, transport) = server();
+        let address = server.local_addr().unwrap().to_string();
+        let mark = [9; 20];
+        let connect = transport.connect_with_mark(Protocol::Session, &address, "manager-1", Some(&mark));
+        let accept = async {
+            let incoming = server.accept().await.unwrap();
+            let seen = incoming.orig_dst_cid();
+            (seen, incoming.await.unwrap())
+        };
+        let (connection, (seen, _accepted)) = tokio::join!(connect, accept);
+        connection.unwrap();
+        assert_eq!(seen.as_ref(), mark);
+        let wrong =
+            transport.connect_with_mark(Protocol::Session, &address, "manager-1", Some(&[1; 3])).await;
+        assert_eq!(wrong.unwrap_err().name(), "unreachable");
+    }
+
+    #[test]
+    fn a_server_without_capacity_says_when_to_come_back() {
+        let closed = |error_code, reason: &str| {
+            put_off(&quinn::ConnectionError::ConnectionClosed(quinn::ConnectionClose {
+                error_code,
+                frame_type: None,
+                reason: reason.to_owned().into(),
+            }))
+        };
+        let slot = PutOff { retry_after_ms: 1_500, slot: Some([7; 20]) };
+        let Some(Error::Refused(refused)) = closed(TransportErrorCode::CONNECTION_REFUSED, &slot.to_string())
+        else {
+            panic!("not a refusal");
+        };
+        assert_eq!(refused.retry_after, Some(Duration::from_millis(1_500)));
+        assert!(refused.retryable && refused.busy.unwrap().has_slot());
+        assert!(closed(TransportErrorCode::CONNECTION_REFUSED, "").is_none());
+        assert!(closed(TransportErrorCode::INTERNAL_ERROR, &slot.to_string()).is_none());
     }
 }

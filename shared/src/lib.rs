@@ -16,6 +16,7 @@ pub mod membership;
 pub mod notify;
 pub mod overload;
 pub mod proof;
+pub mod put_off;
 pub mod refusal;
 pub mod sequencer;
 pub mod slots;
