@@ -99,7 +99,7 @@ impl Audit {
         Self::open_with(folder, FILE_BYTES_MAX)
     }
 
-    fn open_with(folder: &Path, bytes_max: u64) -> Result<(Arc<Self>, Report), AuditError> {
+    pub(crate) fn open_with(folder: &Path, bytes_max: u64) -> Result<(Arc<Self>, Report), AuditError> {
         let at = |error| AuditError { path: current(folder), error };
         let checked = check::check(folder).map_err(at)?;
         let file = open_current(folder).map_err(at)?;

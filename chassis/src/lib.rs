@@ -11,6 +11,7 @@ pub mod audit;
 pub mod clock;
 pub mod config;
 pub mod feed;
+pub mod orders;
 pub mod oversee;
 pub mod quic;
 pub mod readiness;
