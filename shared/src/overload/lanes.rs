@@ -387,7 +387,9 @@ impl Lanes {
 
     fn note_cap(&mut self, protocol: Protocol) {
         let in_use = self.by_protocol.get(protocol.index()).copied().unwrap_or(0);
-        if in_use >= self.shares.cap(protocol) {
+        let cap = self.shares.cap(protocol);
+        // A cap of all seats is none: who has them all lacks seats.
+        if in_use >= cap && cap < self.shares.seats {
             self.capped |= bit(protocol);
         } else {
             self.capped &= !bit(protocol);

@@ -26,7 +26,7 @@ impl Lanes {
     pub(super) fn has_seat_for(&self, class: Class, protocol: Protocol) -> bool {
         let may_have = |limit: u32, in_use: u32| in_use < limit;
         may_have(self.shares.seats, self.in_use)
-            && may_have(self.shares.of(class).ceiling, self.used(class))
+            && self.has_own_room(class)
             && self.capped & bit(protocol) == 0
             && (class.is_foreground() || may_have(self.background_limit(), self.background_in_use))
     }
@@ -128,8 +128,10 @@ impl Lanes {
         !self.queue.is_empty() && Class::ALL.into_iter().any(|class| self.eligible(class) != 0)
     }
 
+    /// Whether the class has not reached its ceiling. A ceiling of all seats is none: who has them all lacks seats.
     pub(super) fn has_own_room(&self, class: Class) -> bool {
-        self.used(class) < self.shares.of(class).ceiling
+        let ceiling = self.shares.of(class).ceiling;
+        ceiling >= self.shares.seats || self.used(class) < ceiling
     }
 
     fn is_hungry(&self) -> bool {

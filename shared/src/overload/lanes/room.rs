@@ -110,7 +110,7 @@ impl Lanes {
     fn why_waits(&self, job: &Job) -> Why {
         if self.capped & bit(job.protocol) != 0 {
             Why::Cap
-        } else if !self.has_own_room(job.class) && self.policy != Policy::None {
+        } else if !self.has_own_room(job.class) {
             Why::Ceiling
         } else if !job.class.is_foreground() && self.background_in_use >= self.background_limit() {
             Why::Background
