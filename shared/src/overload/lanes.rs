@@ -7,8 +7,9 @@
 //! that nothing takes from it. Control (C0) never waits.
 //!
 //! Queues are short on purpose. Foreground waits in one that holds [`FOREGROUND_ROOM`] of work, the newest first once the
-//! oldest has waited too long (Maurer, "Fail at Scale", ACM Queue 2015: adaptive LIFO); background is deferred to a time of
-//! its own instead of being queued.
+//! oldest has waited too long (Maurer, "Fail at Scale", ACM Queue 2015: adaptive LIFO); then those that are too many are turned
+//! away from the old end, so that jobs which have become slow do not keep out whoever comes now. Background is deferred to a
+//! time of its own instead of being queued.
 //!
 //! All of it stands under one lock of the caller. It never waits, and starts nothing itself: it answers what to start.
 
@@ -290,6 +291,9 @@ impl Lanes {
             && due <= self.now
         {
             return self.turn_away(place, Why::Stale);
+        }
+        if let Some((place, why)) = self.one_too_many() {
+            return self.turn_away(place, why);
         }
         let place = self.pick()?;
         let waiting = self.queue.get(place)?;

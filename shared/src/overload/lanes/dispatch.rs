@@ -1,6 +1,6 @@
 //! Who gets the next seat.
 
-use super::{HUNGER, Job, Lanes, NEWEST_FIRST_AFTER, Why};
+use super::{HUNGER, Job, Lanes, Why};
 use crate::Nanos;
 use crate::class::{Class, Protocol};
 use crate::overload::queue::{ANY, Place, Protocols, Waiting, bit};
@@ -141,8 +141,7 @@ impl Lanes {
     fn first_in(&self, class: Class) -> Option<Place> {
         let eligible = self.eligible(class);
         let (place, oldest) = self.queue.oldest(class, eligible)?;
-        let has_stood_long = self.now.saturating_sub(oldest.since) > NEWEST_FIRST_AFTER;
-        if has_stood_long && class.is_foreground() && self.policy == Policy::Buslane {
+        if self.is_old(&oldest) && class.is_foreground() && self.policy == Policy::Buslane {
             return self.queue.newest(class, eligible).map(|(place, _)| place);
         }
         Some(place)

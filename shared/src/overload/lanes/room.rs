@@ -1,9 +1,9 @@
 //! How much may wait, and how long it will.
 
-use super::{Job, Lanes, Why};
+use super::{Job, Lanes, NEWEST_FIRST_AFTER, Why};
 use crate::Nanos;
 use crate::class::{Class, Protocol};
-use crate::overload::queue::bit;
+use crate::overload::queue::{ANY, Place, Waiting, bit};
 use crate::overload::settings::Policy;
 
 /// Work that a foreground queue holds, in time of the seats that its class can have: what waits longer is felt.
@@ -86,16 +86,40 @@ impl Lanes {
         seats.max(1)
     }
 
+    /// Somebody who has waited too long in a foreground queue that holds too much, and why he waits.
+    pub(super) fn one_too_many(&self) -> Option<(Place, Why)> {
+        if self.queue.is_empty() || self.policy != Policy::Buslane {
+            return None;
+        }
+        let classes = Class::ALL.into_iter().filter(|class| class.is_foreground());
+        classes.filter(|class| self.holds_too_much(*class)).find_map(|class| {
+            let (place, oldest) = self.queue.oldest(class, ANY).filter(|(_, oldest)| self.is_old(oldest))?;
+            Some((place, self.why_waits(&oldest.job)))
+        })
+    }
+
+    /// Whether the newest go before this one.
+    pub(super) fn is_old(&self, waiting: &Waiting) -> bool {
+        self.now.saturating_sub(waiting.since) > NEWEST_FIRST_AFTER
+    }
+
+    fn holds_too_much(&self, class: Class) -> bool {
+        self.queue.total(class).count > FOREGROUND_COUNT_MIN
+            && self.backlog(class) > FOREGROUND_ROOM * u64::from(self.seats_within_reach(class))
+    }
+
     /// What a protocol may queue is bounded like what it may use: one that is capped must not fill the queue of its class.
     fn has_foreground_room(&self, job: &Job) -> bool {
         let (total, waiting) = (self.queue.total(job.class).count, self.queue.count(job.class, job.protocol));
         let cost = self.cost(job.protocol);
-        let reach = self.seats_within_reach(job.class);
+        let (reach, cap) = (self.seats_within_reach(job.class), self.shares.cap(job.protocol));
         let holds = |backlog: Nanos, seats: u32| backlog + cost <= FOREGROUND_ROOM * u64::from(seats);
+        // Where the queue is old the newcomer takes the place of the oldest: `next` turns that one away.
+        let takes_a_place =
+            || self.queue.oldest(job.class, ANY).is_some_and(|(_, oldest)| self.is_old(&oldest));
         total < FOREGROUND_COUNT_MAX
-            && (total < FOREGROUND_COUNT_MIN || holds(self.backlog(job.class), reach))
-            && (waiting < FOREGROUND_COUNT_MIN
-                || holds(u64::from(waiting) * cost, reach.min(self.shares.cap(job.protocol))))
+            && (total < FOREGROUND_COUNT_MIN || holds(self.backlog(job.class), reach) || takes_a_place())
+            && (cap >= reach || waiting < FOREGROUND_COUNT_MIN || holds(u64::from(waiting) * cost, cap))
     }
 
     /// Half of its seats, and never less than one job: or it would have to be lucky to find a seat free.

@@ -77,6 +77,24 @@ fn the_newest_go_first_once_the_oldest_has_waited_too_long() {
 }
 
 #[test]
+fn jobs_that_have_become_slow_do_not_keep_out_whoever_comes_now() {
+    let mut rig = Rig::new(&settings(100));
+    assert_eq!(rig.offers(Class::Talk, 2_100), [100, 2_000, 0]);
+    // Instead of one millisecond they take a second.
+    rig.learn(Protocol::MessageSend, SECOND);
+    assert_eq!(rig.offer(Class::Talk), Ok(false));
+    assert_eq!(rig.next().as_deref(), Some("drop 101 queue_full"), "the oldest is told at once");
+    let mut dropped = 1;
+    while let Some(next) = rig.next() {
+        assert!(next.ends_with("queue_full"), "{next}");
+        dropped += 1;
+    }
+    assert_eq!((dropped, rig.waiting(Class::Talk)), (2_001 - 64, 64));
+    rig.free(Class::Talk, 1);
+    assert_eq!(rig.next().as_deref(), Some("start 2102 C1"), "the newest goes first");
+}
+
+#[test]
 fn background_keeps_its_order() {
     let mut rig = Rig::new(&settings(16));
     rig.offers(Class::Wake, 20);
