@@ -13,12 +13,24 @@ use aws_lc_rs::hmac;
 use buslane_shared::proof::EXPORTER_BYTES;
 use quinn::crypto::rustls::QuicServerConfig;
 use quinn::{
-    Connection, Endpoint, EndpointConfig, IdleTimeout, ServerConfig, TokioRuntime, TransportConfig, VarInt,
+    Connection, Endpoint, EndpointConfig, IdleTimeout, Runtime, ServerConfig, TokioRuntime, TransportConfig,
+    VarInt,
 };
-use quinn_proto::HashedConnectionIdGenerator;
 use socket2::{Domain, Protocol, Socket, Type};
 
 use crate::tls::{Identity, TlsError};
+
+pub use filter::{FirstPacket, Passage, Screen};
+pub use knocks::Knocks;
+
+mod close;
+mod filter;
+mod ids;
+mod knocks;
+mod packet;
+
+use filter::Screened;
+use ids::Ids;
 
 /// Receive and send buffer asked of the system for each UDP socket: a burst of 3,000 full packets, which is what arrives
 /// while the process does not run for 30 ms at 100,000 packets a second. The system may grant less; `net.core.rmem_max`.
@@ -151,22 +163,51 @@ pub fn server_endpoint(
     let config = server_config(identity, alpn, tuning)?;
     let bind = |error| EndpointError::Bind { addr, error };
     let socket = bind_udp(addr).map_err(bind)?;
-    let port = socket.local_addr().map_err(bind)?.port();
-    let endpoint = endpoint_config(identity, port);
+    let ids = ids(identity, socket.local_addr().map_err(bind)?.port())?;
+    let endpoint = endpoint_config(identity, &socket, ids).map_err(bind)?;
     Endpoint::new(endpoint, Some(config), socket, Arc::new(TokioRuntime)).map_err(bind)
+}
+
+/// The same, behind a screen that sees every first packet before the stack, and a filter in the kernel that hears everybody until it is
+/// told otherwise.
+pub fn screened_endpoint(
+    addr: SocketAddr,
+    identity: &Identity,
+    alpn: &[u8],
+    tuning: Tuning,
+    screen: Arc<dyn Screen>,
+) -> Result<(Endpoint, Knocks), EndpointError> {
+    let config = server_config(identity, alpn, tuning)?;
+    let bind = |error| EndpointError::Bind { addr, error };
+    let socket = bind_udp(addr).map_err(bind)?;
+    let ids = ids(identity, socket.local_addr().map_err(bind)?.port())?;
+    let endpoint = endpoint_config(identity, &socket, ids.clone()).map_err(bind)?;
+    let knocks = Knocks { socket: socket.try_clone().map_err(bind)?.into(), current: Arc::clone(&ids.knock) };
+    let socket = TokioRuntime.wrap_udp_socket(socket).map_err(bind)?;
+    let socket = Arc::new(Screened { socket, ids, screen });
+    let runtime = Arc::new(TokioRuntime);
+    let endpoint =
+        Endpoint::new_with_abstract_socket(endpoint, Some(config), socket, runtime).map_err(bind)?;
+    Ok((endpoint, knocks))
+}
+
+fn ids(identity: &Identity, port: u16) -> Result<Ids, TlsError> {
+    let secret = identity.derive(b"quic connection id", port);
+    let [secret @ .., _, _, _, _, _, _, _, _, _, _, _, _, _, _, _, _] = secret;
+    Ids::new(&secret).map_err(|e| TlsError::Invalid {
+        what: "the key of connection ids".to_owned(),
+        reason: e.to_string(),
+    })
 }
 
 /// Connection ids and stateless resets (RFC 9000, 10.3) that survive a restart: a client whose server was killed learns it
 /// from the first packet that the new process does not know, instead of waiting for its own idle timeout. The secrets
 /// belong to one port, because a reset that was provoked at one endpoint must not end a connection of another.
-fn endpoint_config(identity: &Identity, port: u16) -> EndpointConfig {
-    let reset = identity.derive(b"quic stateless reset", port);
-    let ids = u64::from_be_bytes(
-        identity.derive(b"quic connection id", port).first_chunk().copied().unwrap_or_default(),
-    );
+fn endpoint_config(identity: &Identity, socket: &UdpSocket, ids: Ids) -> io::Result<EndpointConfig> {
+    let reset = identity.derive(b"quic stateless reset", socket.local_addr()?.port());
     let mut config = EndpointConfig::new(Arc::new(hmac::Key::new(hmac::HMAC_SHA256, &reset)));
-    config.cid_generator(move || Box::new(HashedConnectionIdGenerator::from_key(ids)));
-    config
+    config.cid_generator(move || Box::new(ids.clone())).supported_versions(vec![packet::VERSION]);
+    Ok(config)
 }
 
 fn server_config(identity: &Identity, alpn: &[u8], tuning: Tuning) -> Result<ServerConfig, TlsError> {

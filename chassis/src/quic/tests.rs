@@ -12,9 +12,9 @@ struct Pair {
     client: Endpoint,
 }
 
-const ANY: &str = "127.0.0.1:0";
+pub(super) const ANY: &str = "127.0.0.1:0";
 
-fn identity(authority: &Authority) -> Identity {
+pub(super) fn identity(authority: &Authority) -> Identity {
     let pem = authority.issue("localhost", &[]).unwrap();
     Identity::from_pem(&pem.certificate, &pem.key).unwrap()
 }
@@ -27,19 +27,23 @@ fn pair(tuning: Tuning, alpn: &[&[u8]]) -> Pair {
 }
 
 /// A client of the session protocol.
-fn client(authority: &Authority) -> Endpoint {
+pub(super) fn client(authority: &Authority) -> Endpoint {
     client_offering(authority, &[ALPN_SESSION])
 }
 
-fn client_offering(authority: &Authority, alpn: &[&[u8]]) -> Endpoint {
+pub(super) fn client_config(authority: &Authority, alpn: &[&[u8]]) -> ClientConfig {
     let mut tls = rustls::ClientConfig::builder_with_provider(crate::tls::provider())
         .with_protocol_versions(&[&rustls::version::TLS13])
         .unwrap()
         .with_root_certificates(roots_from_pem(authority.certificate()).unwrap())
         .with_no_client_auth();
     tls.alpn_protocols = alpn.iter().map(|p| p.to_vec()).collect();
+    ClientConfig::new(Arc::new(QuicClientConfig::try_from(tls).unwrap()))
+}
+
+fn client_offering(authority: &Authority, alpn: &[&[u8]]) -> Endpoint {
     let mut client = Endpoint::client(ANY.parse().unwrap()).unwrap();
-    client.set_default_client_config(ClientConfig::new(Arc::new(QuicClientConfig::try_from(tls).unwrap())));
+    client.set_default_client_config(client_config(authority, alpn));
     client
 }
 
@@ -56,7 +60,7 @@ impl Pair {
     }
 }
 
-fn session() -> Tuning {
+pub(super) fn session() -> Tuning {
     Tuning::session(Duration::from_secs(120), 3)
 }
 
