@@ -323,6 +323,13 @@ proptest! {
     /// I26: foreground without end, and background comes to its floor all the same.
     #[test]
     fn background_comes_to_its_floor(settings in shares(), class in 4u32..8) {
+        // Foreground can take everything, and background is promised nothing but the floor.
+        let mut settings = Settings { caps: Default::default(), ..settings };
+        settings.lanes.talk.ceiling = 100;
+        let lanes = &mut settings.lanes;
+        for share in [&mut lanes.social, &mut lanes.wake, &mut lanes.pulse, &mut lanes.spare] {
+            share.guarantee = 0;
+        }
         let mut model = Model::new(settings);
         let class = Class::of_number(class);
         let reachable = model.lanes.snapshot()[class.index()].ceiling.min(model.floor()).min(model.cap(Protocol::Ping));
