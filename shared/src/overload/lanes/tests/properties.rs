@@ -334,6 +334,10 @@ proptest! {
         let class = Class::of_number(class);
         let reachable = model.lanes.snapshot()[class.index()].ceiling.min(model.floor()).min(model.cap(Protocol::Ping));
         let seats = model.settings.lanes.seats;
+        let talk = |lasts_ms| Step::Offer { class: Class::Talk, protocol: Protocol::MessageSend, lasts_ms, bytes: 10 };
+        for _ in 0..2 * seats {
+            model.apply(talk(10_000));
+        }
         for _ in 0..4 * seats {
             let foreground = [
                 (Class::Talk, Protocol::MessageSend),
