@@ -4,8 +4,8 @@
 //! the first packet, before it derives a key, in a fraction of a microsecond and without memory of the client. `1 lane and
 //! key | 3 knock | 16 one AES-128 block`; only the first four bytes are alike in two marks of one time, so nobody on the path can tell
 //! which connections belong together. The knock is the same for all marks of five minutes: a filter in the kernel can
-//! compare it. The block's redundancy (20 zero bits, the node, and a window of time that must include now: 2^-56 by
-//! chance) stands in for a signature. A mark buys priority and never replaces a ticket.
+//! compare it. The block's redundancy (20 zero bits, and a window of time that must include now: 2^-40 by chance, for
+//! whoever knows the knock) stands in for a signature. A mark buys priority and never replaces a ticket.
 
 use aws_lc_rs::cipher::{AES_128, DecryptingKey, DecryptionContext, EncryptingKey, UnboundCipherKey};
 use aws_lc_rs::hkdf::{HKDF_SHA256, KeyType, Salt};
@@ -293,13 +293,15 @@ impl MarkKeys {
         self.open(bytes, now_ms)?.check(now_ms)
     }
 
-    /// Reads a mark that is valid now and at this node.
+    /// Reads a mark that is valid now and at this node. A pass that another node gave to a session is a pass here.
     pub fn read_at(&self, bytes: &[u8], node: NodeTag, now_ms: UnixMs) -> Result<Mark, MarkError> {
         let mark = self.open(bytes, now_ms)?;
-        if mark.node.is_some_and(|of| of != node) {
-            return Err(MarkError::Foreign);
+        match mark.kind {
+            Kind::Slot if mark.node != Some(node) => Err(MarkError::Foreign),
+            Kind::Slot => mark.check(now_ms),
+            // Whoever had a session elsewhere comes anew.
+            Kind::Pass => Mark { node: mark.node.filter(|of| *of == node), ..mark }.check(now_ms),
         }
-        mark.check(now_ms)
     }
 
     /// The knock with which connection ids begin now. `None`: no key is valid.

@@ -51,6 +51,16 @@ fn a_slot_is_valid_in_its_window_at_its_node() {
 }
 
 #[test]
+fn a_pass_to_go_on_is_a_pass_at_another_node() {
+    let keys = one();
+    let mark = Mark::going_on(Class::Look, NodeTag::of(HERE), NOW_MS, 5);
+    let bytes = keys.make(&mark, NOW_MS).unwrap();
+    assert_eq!(keys.read_at(&bytes, NodeTag::of(HERE), NOW_MS), Ok(mark));
+    let elsewhere = keys.read_at(&bytes, NodeTag::of("manager-2"), NOW_MS);
+    assert_eq!(elsewhere, Ok(Mark::pass(Class::Look, NOW_MS, 5)));
+}
+
+#[test]
 fn a_mark_needs_its_key() {
     let theirs = keys(vec![key(2, 0, u64::MAX)]);
     let bytes = theirs.make(&Mark::pass(Class::Talk, NOW_MS, 1), NOW_MS).unwrap();
