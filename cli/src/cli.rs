@@ -5,7 +5,9 @@
 
 use clap::{Parser, Subcommand};
 
-use crate::commands::{account, backup, chat, config, ctl, keys, load, restore, role, room, send, tail, up};
+use crate::commands::{
+    account, backup, chat, config, ctl, keys, load, restore, role, room, send, simulate, tail, up,
+};
 use crate::failure::Failure;
 use crate::output::Output;
 
@@ -71,6 +73,8 @@ enum Command {
     Restore(restore::RestoreArgs),
     /// Measure what this machine does
     Load(load::LoadArgs),
+    /// Run a model of a node under storms, against other policies
+    Simulate(simulate::SimulateArgs),
 }
 
 impl Cli {
@@ -98,6 +102,7 @@ impl Cli {
             Command::Backup(args) => backup::run(args, output),
             Command::Restore(args) => restore::run(args, output),
             Command::Load(args) => load::run(args, output),
+            Command::Simulate(args) => simulate::run(args, output),
         }
     }
 }

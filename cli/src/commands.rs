@@ -11,6 +11,7 @@ pub mod restore;
 pub mod role;
 pub mod room;
 pub mod send;
+pub mod simulate;
 pub mod tail;
 pub mod up;
 

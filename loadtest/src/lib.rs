@@ -9,4 +9,5 @@ pub mod figures;
 pub mod latency;
 pub mod phone;
 pub mod server;
+pub mod simulate;
 pub mod steady;

@@ -1,0 +1,202 @@
+//! Buslane itself: the decisions of `buslane_shared::overload`, put together as the session manager puts them together.
+//!
+//! What is real: classes, levels, claims, valve, lanes, logins with their slots, signals, posture, orders. What is modelled:
+//! the sockets and threads that carry it out. It must never decide anything that the real code does not.
+
+mod ticker;
+
+use std::collections::HashMap;
+
+use buslane_shared::Nanos;
+use buslane_shared::class::{Class, Protocol};
+use buslane_shared::overload::claims::Claims;
+use buslane_shared::overload::lanes::{self, JobKey, Lanes, Offer, Seat};
+use buslane_shared::overload::level::{Level, Standing};
+use buslane_shared::overload::logins::{Ask, Logins, Verdict};
+use buslane_shared::overload::settings::{self, Settings};
+use buslane_shared::overload::valve::Valve;
+use buslane_shared::wire::Posture;
+
+use super::job::{Job, JobId, Shows};
+use super::node::PROCESSORS;
+use super::policy::{Armed, Arrival, Next, Policy, Readings, Refusal, Rejection, Spent, Threads, Told};
+use super::random::Random;
+use ticker::Ticker;
+
+/// Bytes of a usual request.
+const REQUEST_BYTES: u32 = 500;
+
+/// When a refused request is told to come back: half to one and a half times this, by who asks.
+const FOREGROUND_AGAIN: Nanos = 200_000_000;
+const BACKGROUND_AGAIN: Nanos = 2_000_000_000;
+
+/// The node's secret of levels.
+const KEY: u64 = 1;
+
+/// A node under Buslane's control.
+pub struct Buslane {
+    policy: settings::Policy,
+    claim_limits: settings::Claims,
+    tolerance: Nanos,
+    claims: HashMap<u32, Claims>,
+    standings: HashMap<u32, Standing>,
+    valve: Valve,
+    lanes: Lanes,
+    logins: Logins,
+    ticker: Ticker,
+    seats: HashMap<JobId, Seat>,
+    random: Random,
+}
+
+impl Buslane {
+    /// With the default settings, this many seats, and this one of our policies.
+    pub fn new(policy: settings::Policy, workers: u32) -> Self {
+        let mut settings = Settings { policy, ..Settings::default() };
+        settings.lanes.seats = workers;
+        Self {
+            policy,
+            claim_limits: settings.claims,
+            tolerance: Nanos::from(settings.background.slot_tolerance_ms) * 1_000_000,
+            claims: HashMap::new(),
+            standings: HashMap::new(),
+            valve: Valve::default(),
+            lanes: Lanes::new(&settings),
+            logins: Logins::new(&settings.background, PROCESSORS as u32),
+            ticker: Ticker::new(&settings),
+            seats: HashMap::new(),
+            random: Random::new(KEY, 0),
+        }
+    }
+
+    /// The background port, before the handshake.
+    fn at_the_door(&mut self, job: &Job, now: Nanos) -> Arrival {
+        let ask = self.ask(job, now);
+        self.ticker.asked(ask);
+        let random = self.random.bits() as u32;
+        match self.logins.decide(now, ask, self.ticker.posture(), random) {
+            Verdict::Admit => self.offer(job, job.class, now),
+            Verdict::Defer(grant) => refuse(Rejection::Early, Told::Slot(grant.at)),
+            Verdict::Later => refuse(Rejection::Early, Told::Busy),
+            Verdict::Silence => refuse(Rejection::Silence, Told::Nothing),
+        }
+    }
+
+    fn ask(&self, job: &Job, now: Nanos) -> Ask {
+        match job.shows {
+            Shows::Slot(at) if now.abs_diff(at) <= self.tolerance => Ask::Slot,
+            Shows::Nothing => Ask::Stranger,
+            _ if job.protocol == Protocol::Resume => Ask::Resume,
+            Shows::Slot(_) | Shows::Pass | Shows::Session => Ask::Pass,
+        }
+    }
+
+    /// A request of a session, or a person at the foreground port.
+    fn inside(&mut self, job: &Job, now: Nanos) -> Arrival {
+        let class = self.believed(job, now);
+        let standing = self.standing(job.user);
+        if self.valve.admit(job.protocol, Level::new(class, standing), standing.bits) {
+            return self.offer(job, class, now);
+        }
+        Arrival::Refuse(self.refusal(job, now))
+    }
+
+    /// The class, unless the user claims more than one person can want.
+    fn believed(&mut self, job: &Job, now: Nanos) -> Class {
+        let claims = self.policy == settings::Policy::Buslane && job.class.is_foreground();
+        if claims && !self.claims.entry(job.user).or_default().take(&self.claim_limits, now) {
+            return Class::Wake;
+        }
+        job.class
+    }
+
+    fn offer(&mut self, job: &Job, class: Class, now: Nanos) -> Arrival {
+        let key = JobKey(job.id.0.into());
+        let wanted =
+            lanes::Job { key, protocol: job.protocol, class, bytes: REQUEST_BYTES, deadline: job.deadline };
+        match self.lanes.offer(wanted, now) {
+            Offer::Seated(seat) => {
+                self.seats.insert(job.id, seat);
+                Arrival::Run
+            }
+            Offer::Queued => Arrival::Queue,
+            Offer::Refused(_) => Arrival::Refuse(self.refusal(job, now)),
+        }
+    }
+
+    /// What is said to somebody who is inside already.
+    fn refusal(&mut self, job: &Job, now: Nanos) -> Refusal {
+        self.refusal_of(job.protocol, job.class, now)
+    }
+
+    fn refusal_of(&mut self, protocol: Protocol, class: Class, now: Nanos) -> Refusal {
+        let is_login = super::job::is_login(protocol);
+        let rejection = if is_login { Rejection::Late } else { Rejection::Request };
+        if is_login && !class.is_foreground() && self.policy == settings::Policy::Buslane {
+            let random = self.random.bits() as u32;
+            if let Verdict::Defer(grant) = self.logins.defer(now, random) {
+                return Refusal { rejection, told: Told::Slot(grant.at) };
+            }
+        }
+        let again = if class.is_foreground() { FOREGROUND_AGAIN } else { BACKGROUND_AGAIN };
+        Refusal { rejection, told: Told::At(now + again / 2 + self.random.below(again)) }
+    }
+
+    fn standing(&mut self, user: u32) -> Standing {
+        *self.standings.entry(user).or_insert_with(|| Standing::of(&user.to_string(), KEY, 0))
+    }
+}
+
+impl Policy for Buslane {
+    fn threads(&self) -> Threads {
+        Threads::Apart
+    }
+
+    fn arm(&mut self, armed: Armed) {
+        self.ticker.arm(armed);
+    }
+
+    fn arrive(&mut self, job: &Job, now: Nanos) -> Arrival {
+        let is_at_the_door = job.is_login() && !job.class.is_foreground();
+        if is_at_the_door && self.policy == settings::Policy::Buslane {
+            return self.at_the_door(job, now);
+        }
+        self.inside(job, now)
+    }
+
+    fn next(&mut self, now: Nanos) -> Option<Next> {
+        let id = |key: JobKey| JobId(key.0 as u32);
+        match self.lanes.next(now)? {
+            lanes::Next::Start(key, seat) => {
+                self.seats.insert(id(key), seat);
+                Some(Next::Start(id(key)))
+            }
+            lanes::Next::Drop(job, _) => {
+                Some(Next::Drop(id(job.key), self.refusal_of(job.protocol, job.class, now)))
+            }
+        }
+    }
+
+    fn done(&mut self, job: &Job, spent: Spent, now: Nanos) {
+        if let Some(seat) = self.seats.remove(&job.id) {
+            self.ticker.done(job, seat.class(), spent);
+            self.lanes.free(seat, now);
+        }
+    }
+
+    fn tick(&mut self, now: Nanos, readings: &Readings) {
+        let logins_at_work = self.seats.values().filter(|s| super::job::is_login(s.protocol())).count();
+        let part = ticker::Parts { lanes: &mut self.lanes, valve: &self.valve, logins: &mut self.logins };
+        self.ticker.tick(now, readings, logins_at_work as u32, part);
+    }
+
+    fn posture(&self) -> Option<Posture> {
+        Some(self.ticker.posture())
+    }
+}
+
+fn refuse(rejection: Rejection, told: Told) -> Arrival {
+    Arrival::Refuse(Refusal { rejection, told })
+}
+
+#[cfg(test)]
+mod tests;
