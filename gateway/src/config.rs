@@ -225,7 +225,12 @@ pub struct Door {
 
 impl Default for Door {
     fn default() -> Self {
-        Self { handshakes_max: 512, handshakes_per_address_max: 64, connections_max: 4_096, reserve_percent: 25 }
+        Self {
+            handshakes_max: 512,
+            handshakes_per_address_max: 64,
+            connections_max: 4_096,
+            reserve_percent: 25,
+        }
     }
 }
 
@@ -348,10 +353,8 @@ mod tests {
 
     #[test]
     fn paths_are_those_of_the_file() {
-        let mut config = Config {
-            jwt: Some(Jwt { jwks_ca: Some("/etc/ca.pem".into()), ..jwt() }),
-            ..Config::default()
-        };
+        let mut config =
+            Config { jwt: Some(Jwt { jwks_ca: Some("/etc/ca.pem".into()), ..jwt() }), ..Config::default() };
         config.relative_to(Path::new("/srv/system"));
         let jwt = config.jwt.unwrap();
         assert_eq!(jwt.jwks_file, Some("/srv/system/keys.json".into()));

@@ -14,8 +14,9 @@ use quinn::{Connecting, Connection, VarInt};
 use tokio::time::{Instant, sleep_until, timeout};
 use tokio_util::sync::CancellationToken;
 
+use crate::arrival::Arrival;
 use crate::gate::{Gate, Peer};
-use crate::limits::AddressKey;
+use crate::limits::{AddressKey, Caller};
 use crate::request::{After, serve};
 
 /// Longest handshake: three round trips on a bad mobile network.
@@ -49,13 +50,16 @@ pub async fn shake_hands(connecting: Connecting) -> Option<Connection> {
 }
 
 /// Serves the requests of a connection until it ends, then closes it.
-pub async fn run(gate: &Gate, connection: Connection, stop: &CancellationToken) {
+pub async fn run(gate: &Gate, connection: Connection, arrival: Arrival, stop: &CancellationToken) {
     let address = connection.remote_address();
-    let key = AddressKey::from(address.ip());
-    gate.on_connection(key, Instant::now().into_std());
+    let caller = Caller { address: AddressKey::from(address.ip()), lane: arrival.holder.lane() };
+    gate.on_connection(caller, Instant::now().into_std());
     // Without the exporter no proof can be checked. It is there as soon as the handshake has ended.
     let code = match quic::exporter(&connection, GATE_EXPORTER) {
-        Some(exporter) => requests(gate, &connection, &Peer { address, key, exporter }, stop).await,
+        Some(exporter) => {
+            let peer = Peer { address, caller, arrival, exporter };
+            requests(gate, &connection, &peer, stop).await
+        }
         None => Some(Code::Internal),
     };
     if let Some(code) = code {

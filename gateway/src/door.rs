@@ -2,12 +2,14 @@
 //!
 //! Why it exists: a login storm is paid in handshakes, so the decision must come before the first of them. One task only
 //! accepts; each handshake runs in its own. The decision is a value made from a struct of facts, in the order of
-//! cheapness. It must never wait for a permit, and never let one address, real or forged, keep the others out.
+//! cheapness. Whoever shows a pass or a slot goes first, strangers get what is left. It must never wait for a permit, and
+//! never let one address, real or forged, keep the others out.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::{Duration, Instant};
 
+use buslane_chassis::clock;
 use buslane_shared::refusal::Code;
 use dashmap::DashMap;
 use dashmap::mapref::entry::Entry;
@@ -16,10 +18,11 @@ use tokio::time::timeout;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
+use crate::arrival::{Arrival, Holder};
 use crate::config;
 use crate::connection::{run, shake_hands};
 use crate::gate::Gate;
-use crate::limits::AddressKey;
+use crate::limits::{AddressKey, Caller};
 
 /// Longest time in which the last close packets are sent.
 const CLOSE_LIMIT: Duration = Duration::from_secs(1);
@@ -27,6 +30,8 @@ const CLOSE_LIMIT: Duration = Duration::from_secs(1);
 /// What is known of a connection when its first packet is there.
 #[derive(Debug, Clone, Copy)]
 struct Facts {
+    /// What was shown in the first packet.
+    holder: Holder,
     /// The address has been told to hold off, and was told so often enough.
     silenced: bool,
     /// The peer has shown that it receives what is sent to its address.
@@ -52,16 +57,22 @@ enum Verdict {
 }
 
 fn decide(facts: Facts, limits: &config::Door) -> Verdict {
+    let stranger = facts.holder == Holder::Stranger;
+    let reserve_percent = if stranger { limits.reserve_percent } else { 0 };
     let reached = |count: usize, limit: u32| count >= limit as usize;
+    let used_up = |count: usize, limit: u32| {
+        let kept = u64::from(limit) * u64::from(reserve_percent) / 100;
+        count as u64 >= u64::from(limit) - kept
+    };
     if facts.silenced {
         Verdict::Silence("held")
-    } else if reached(facts.connections, limits.connections_max) {
+    } else if used_up(facts.connections, limits.connections_max) {
         Verdict::Silence("connections")
-    } else if reached(facts.handshakes, limits.handshakes_max) {
+    } else if used_up(facts.handshakes, limits.handshakes_max) {
         Verdict::Silence("handshakes")
     } else if reached(facts.from_address, limits.handshakes_per_address_max) {
         if facts.validated { Verdict::Silence("address") } else { Verdict::Retry("address") }
-    } else if !facts.validated && reached(facts.handshakes, limits.handshakes_max / 2) {
+    } else if stranger && !facts.validated && reached(facts.handshakes, limits.handshakes_max / 2) {
         Verdict::Retry("handshakes")
     } else {
         Verdict::Welcome
@@ -169,9 +180,17 @@ impl Door {
     }
 
     fn on_incoming(&self, incoming: Incoming, stop: &CancellationToken) {
+        let now_ms = clock::unix_ms();
         let origin = (AddressKey::from(incoming.remote_address().ip()), incoming.remote_address_validated());
-        match decide(self.facts(origin), &self.limits) {
-            Verdict::Welcome => self.welcome(incoming, origin, stop),
+        let mut arrival = Arrival::read(&incoming.orig_dst_cid(), &self.gate.feed.keys(), now_ms);
+        let mut verdict = decide(self.facts(origin, arrival.holder), &self.limits);
+        if verdict == Verdict::Welcome && arrival != Arrival::STRANGER {
+            // Only who is let in has used his mark up: a first packet that is ignored comes again by itself.
+            arrival = self.gate.spent.admit(arrival, now_ms);
+            verdict = decide(self.facts(origin, arrival.holder), &self.limits);
+        }
+        match verdict {
+            Verdict::Welcome => self.welcome(incoming, origin, arrival, stop),
             Verdict::Retry(why) => {
                 metrics::counter!("buslane_gateway_retries_total", "why" => why).increment(1);
                 if let Err(error) = incoming.retry() {
@@ -186,10 +205,12 @@ impl Door {
         }
     }
 
-    fn facts(&self, origin: Origin) -> Facts {
+    fn facts(&self, origin: Origin, holder: Holder) -> Facts {
         let (address, validated) = origin;
+        let caller = Caller { address, lane: holder.lane() };
         Facts {
-            silenced: self.gate.offenders.is_silenced(address, Instant::now()),
+            holder,
+            silenced: self.gate.offenders.is_silenced(caller, Instant::now()),
             validated,
             handshakes: self.under_way.handshakes.load(Ordering::Relaxed),
             from_address: self.under_way.by_origin.get(&origin).map_or(0, |count| *count),
@@ -197,7 +218,7 @@ impl Door {
         }
     }
 
-    fn welcome(&self, incoming: Incoming, origin: Origin, stop: &CancellationToken) {
+    fn welcome(&self, incoming: Incoming, origin: Origin, arrival: Arrival, stop: &CancellationToken) {
         // Only this task counts upwards, so nobody has taken the place since the decision.
         let handshake = Handshake::new(&self.under_way, origin);
         let connecting = match incoming.accept() {
@@ -215,7 +236,7 @@ impl Door {
             if let Some(Some(connection)) = shaken {
                 let gauge = metrics::gauge!("buslane_gateway_connections");
                 let _visit = Visit { _counted: Counted::new(&under_way.connections, gauge) };
-                run(&gate, connection, &stop).await;
+                run(&gate, connection, arrival, &stop).await;
             }
         });
     }
@@ -225,28 +246,48 @@ impl Door {
 mod tests {
     use super::*;
 
-    const LIMITS: config::Door =
-        config::Door { handshakes_max: 8, handshakes_per_address_max: 3, connections_max: 10 };
-    const CALM: Facts =
-        Facts { silenced: false, validated: false, handshakes: 0, from_address: 0, connections: 0 };
+    const LIMITS: config::Door = config::Door {
+        handshakes_max: 8,
+        handshakes_per_address_max: 3,
+        connections_max: 10,
+        reserve_percent: 25,
+    };
+    const CALM: Facts = Facts {
+        holder: Holder::Stranger,
+        silenced: false,
+        validated: false,
+        handshakes: 0,
+        from_address: 0,
+        connections: 0,
+    };
 
     #[test]
     fn the_decision_table() {
         let validated = Facts { validated: true, ..CALM };
+        let holder = Facts { holder: Holder::Background, ..CALM };
+        let person = Facts { holder: Holder::Foreground, ..CALM };
         let rows = [
             (CALM, Verdict::Welcome),
             (Facts { silenced: true, ..CALM }, Verdict::Silence("held")),
             (Facts { silenced: true, ..validated }, Verdict::Silence("held")),
-            (Facts { connections: 9, ..CALM }, Verdict::Welcome),
-            (Facts { connections: 10, ..validated }, Verdict::Silence("connections")),
+            (Facts { silenced: true, ..person }, Verdict::Silence("held")),
+            (Facts { connections: 7, ..CALM }, Verdict::Welcome),
+            (Facts { connections: 8, ..validated }, Verdict::Silence("connections")),
+            (Facts { connections: 9, ..holder }, Verdict::Welcome),
+            (Facts { connections: 9, ..person }, Verdict::Welcome),
+            (Facts { connections: 10, ..person }, Verdict::Silence("connections")),
             (Facts { handshakes: 3, ..CALM }, Verdict::Welcome),
             (Facts { handshakes: 4, ..CALM }, Verdict::Retry("handshakes")),
             (Facts { handshakes: 4, ..validated }, Verdict::Welcome),
-            (Facts { handshakes: 7, ..validated }, Verdict::Welcome),
-            (Facts { handshakes: 8, ..validated }, Verdict::Silence("handshakes")),
-            (Facts { handshakes: 8, ..CALM }, Verdict::Silence("handshakes")),
+            (Facts { handshakes: 5, ..validated }, Verdict::Welcome),
+            (Facts { handshakes: 6, ..validated }, Verdict::Silence("handshakes")),
+            (Facts { handshakes: 6, ..CALM }, Verdict::Silence("handshakes")),
+            (Facts { handshakes: 7, ..holder }, Verdict::Welcome),
+            (Facts { handshakes: 7, ..person }, Verdict::Welcome),
+            (Facts { handshakes: 8, ..person }, Verdict::Silence("handshakes")),
             (Facts { from_address: 2, ..CALM }, Verdict::Welcome),
             (Facts { from_address: 3, ..CALM }, Verdict::Retry("address")),
+            (Facts { from_address: 3, ..person }, Verdict::Retry("address")),
             (Facts { from_address: 3, ..validated }, Verdict::Silence("address")),
         ];
         for (facts, verdict) in rows {

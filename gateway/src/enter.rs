@@ -8,14 +8,18 @@ use buslane_chassis::clock;
 use buslane_shared::UnixMs;
 use buslane_shared::choice::{CHOICE_VERSION, choose};
 use buslane_shared::id::{DeviceId, UserId};
+use buslane_shared::mark::{Kind, Mark, MarkError, NodeTag, PASS_LIFE_MS, Use};
 use buslane_shared::proof::{PROOF_KEY_BYTES, gate_proof_holds};
 use buslane_shared::refusal::{Code, Refusal};
 use buslane_shared::token::{KeyRing, Purpose, TokenError};
 use buslane_shared::wire;
 use bytes::Bytes;
 
+use crate::arrival::class;
 use crate::gate::{Gate, Peer};
 use crate::limits::too_often;
+use crate::managers::{Managers, fresh_nonce, loads};
+use crate::shed::{self, Lane, Slot, Verdict};
 
 /// When there is no session manager, or nothing has come from the backend yet: a restart takes about this long.
 const RETRY_AFTER_MS: u32 = 1_000;
@@ -39,8 +43,108 @@ pub fn enter(
     if gate.feed.is_revoked(&proven.device, proven.credential.issued_at_ms) {
         return Err(Refusal::of(Code::Revoked));
     }
-    gate.tickets_by_user.take(&proven.user).map_err(|wait| too_often("of this user", wait))?;
-    ticket(gate, &keys, &proven, now_ms)
+    let lane = lane(gate, &proven.user, request.app_state());
+    let share = match lane {
+        Lane::Foreground => &gate.tickets_by_user,
+        Lane::Background => &gate.background_by_user,
+    };
+    share.take(&proven.user).map_err(|wait| too_often("of this user", wait))?;
+    let nodes = gate.feed.nodes();
+    let chosen = choose(&proven.user, &nodes);
+    let first = chosen.first().ok_or_else(nobody_serves)?;
+    // Only who has proved to be a device of this system is given a place in a ledger, or a stranger could fill it.
+    admit(gate, peer, &keys, lane, &first.name, &request.slot, now_ms)?;
+    let passes = passes(gate, &keys, lane, now_ms);
+    ticket(gate, &keys, &proven, &chosen, now_ms)
+        .map(|ticket| wire::Ticket { passes: Some(passes), ..ticket })
+}
+
+/// In whose name the device comes. That somebody looks is a claim: beyond a user's share it does not count.
+fn lane(gate: &Gate, user: &UserId, app_state: wire::AppState) -> Lane {
+    if app_state != wire::AppState::Foreground {
+        return Lane::Background;
+    }
+    match gate.claims_by_user.take(user) {
+        Ok(()) => Lane::Foreground,
+        Err(_) => {
+            metrics::counter!("buslane_gateway_claims_demoted_total").increment(1);
+            Lane::Background
+        }
+    }
+}
+
+/// Whether the ticket is given now, seen from the session manager that it is for.
+fn admit(
+    gate: &Gate,
+    peer: &Peer,
+    keys: &KeyRing,
+    lane: Lane,
+    node: &str,
+    slot: &Bytes,
+    now_ms: UnixMs,
+) -> Result<(), Refusal> {
+    let loads = loads(&gate.feed);
+    let slot_is = match lane {
+        Lane::Foreground => Slot::Absent,
+        Lane::Background => judge(gate, peer, keys, node, slot, now_ms),
+    };
+    let verdict = shed::decide(lane, Managers::standing(&loads, node), slot_is);
+    metrics::counter!("buslane_gateway_enters_total", "lane" => lane.name(), "verdict" => verdict.name())
+        .increment(1);
+    match verdict {
+        Verdict::Ticket => Ok(()),
+        Verdict::Defer => Err(gate.managers.defer(&loads, node, keys, now_ms)),
+        Verdict::Wait(wait_ms) => Err(gate.managers.wait(&loads, node, slot, wait_ms)),
+        Verdict::BadSlot => Err(Refusal::of(Code::BadSlot)),
+    }
+}
+
+/// What the slot is worth that somebody shows who wants to this manager.
+fn judge(gate: &Gate, peer: &Peer, keys: &KeyRing, node: &str, slot: &Bytes, now_ms: UnixMs) -> Slot {
+    if slot.is_empty() {
+        return Slot::Absent;
+    }
+    let judged = match keys.marks().read_at(slot, NodeTag::of(node), now_ms) {
+        Ok(Mark { kind: Kind::Pass, .. }) => Slot::Bad("pass"),
+        Ok(Mark { kind: Kind::Slot, .. }) => spend(gate, peer, slot, now_ms),
+        // The rest of the wait leads to the middle of its time.
+        Err(MarkError::Early { wait_ms }) => {
+            let wait_ms = u32::try_from(wait_ms).unwrap_or(u32::MAX);
+            Slot::Early(wait_ms.saturating_add(gate.managers.tolerance_ms()))
+        }
+        Err(MarkError::Late | MarkError::Expired) => Slot::Late,
+        Err(error) => Slot::Bad(error.name()),
+    };
+    metrics::counter!("buslane_gateway_slots_total", "what" => judged.name()).increment(1);
+    judged
+}
+
+/// A slot counts once: for the connection that showed it in its first packet, or for the first that names it.
+fn spend(gate: &Gate, peer: &Peer, slot: &Bytes, now_ms: UnixMs) -> Slot {
+    if peer.arrival.has_shown(slot) {
+        return Slot::Due;
+    }
+    let Ok(mark) = slot.as_ref().try_into() else { return Slot::Bad(MarkError::Malformed.name()) };
+    match gate.spent.take(mark, now_ms) {
+        Use::First => Slot::Due,
+        Use::Again => Slot::Bad(Use::Again.name()),
+        // What cannot be remembered is not honoured.
+        Use::Full => Slot::Absent,
+    }
+}
+
+/// Passes for the next connections; none where no key is valid, which the next step finds too.
+fn passes(gate: &Gate, keys: &KeyRing, lane: Lane, now_ms: UnixMs) -> wire::Passes {
+    let make = |_| keys.marks().make(&Mark::pass(class(lane), now_ms, fresh_nonce()), now_ms);
+    let marks = (0..gate.passes_per_batch).filter_map(make);
+    let marks: Vec<Bytes> = marks.map(|mark| Bytes::copy_from_slice(&mark)).collect();
+    metrics::counter!("buslane_gateway_passes_total", "lane" => lane.name()).increment(marks.len() as u64);
+    wire::Passes { marks, valid_ms: u32::try_from(PASS_LIFE_MS).unwrap_or(u32::MAX) }
+}
+
+fn nobody_serves() -> Refusal {
+    Refusal::new(Code::Unavailable, "no session manager is up; try again in a moment")
+        .retry_after_ms(RETRY_AFTER_MS)
 }
 
 /// The keys to seal with; there are none before the backend was heard for the first time.
@@ -66,13 +170,13 @@ fn prove(keys: &KeyRing, peer: &Peer, request: &wire::Enter, now_ms: UnixMs) -> 
     Ok(Proven { user, device, credential })
 }
 
-fn ticket(gate: &Gate, keys: &KeyRing, proven: &Proven, now_ms: UnixMs) -> Result<wire::Ticket, Refusal> {
-    let nodes = gate.feed.nodes();
-    let chosen = choose(&proven.user, &nodes);
-    if chosen.is_empty() {
-        let detail = "no session manager is up; try again in a moment";
-        return Err(Refusal::new(Code::Unavailable, detail).retry_after_ms(RETRY_AFTER_MS));
-    }
+fn ticket(
+    gate: &Gate,
+    keys: &KeyRing,
+    proven: &Proven,
+    chosen: &[&wire::Node],
+    now_ms: UnixMs,
+) -> Result<wire::Ticket, Refusal> {
     let renewed = renewal(&proven.credential, now_ms);
     let credential = renewed.as_ref().unwrap_or(&proven.credential);
     // A ticket never outlives the enrolment behind it.

@@ -13,17 +13,21 @@ use buslane_shared::id::UserId;
 use buslane_shared::proof::EXPORTER_BYTES;
 use buslane_shared::refusal::{Code, Refusal};
 
+use crate::arrival::{Arrival, Spent};
 use crate::config::{Config, Enrolment};
 use crate::jwt::JwtCheck;
-use crate::limits::{AddressKey, Buckets, too_often};
+use crate::limits::{Buckets, Caller, too_often};
+use crate::managers::Managers;
 use crate::offenders::{Offenders, Standing};
 
 /// The other end of one connection. Its address is validated: the handshake has ended.
 pub struct Peer {
     /// Its address.
     pub address: SocketAddr,
-    /// What its address counts as.
-    pub key: AddressKey,
+    /// Who is charged for what he asks.
+    pub caller: Caller,
+    /// What he showed in his first packet.
+    pub arrival: Arrival,
     /// What only the two ends of this connection know.
     pub exporter: [u8; EXPORTER_BYTES],
 }
@@ -41,13 +45,23 @@ pub struct Gate {
     /// Checks tokens of the identity provider, where one is configured.
     pub jwt: Option<JwtCheck>,
     /// Connections and requests of one address.
-    pub by_address: Buckets<AddressKey>,
-    /// Tickets of one user, charged after the proof: nobody can use up the share of another.
+    pub by_address: Buckets<Caller>,
+    /// Tickets of one user for the foreground, charged after the proof: nobody can use up the share of another.
     pub tickets_by_user: Buckets<UserId>,
+    /// The same for the background.
+    pub background_by_user: Buckets<UserId>,
+    /// How often a user may say that somebody looks.
+    pub claims_by_user: Buckets<UserId>,
     /// Enrolments tried under one name. Apart from the tickets, because here anybody can name anybody.
     pub enrols_by_name: Buckets<UserId>,
     /// Addresses that are held off.
-    pub offenders: Offenders,
+    pub offenders: Offenders<Caller>,
+    /// Passes and slots that were used here.
+    pub spent: Spent,
+    /// Passes that come with a ticket.
+    pub passes_per_batch: u32,
+    /// The session managers, and the slots that are given out for them.
+    pub managers: Managers,
 }
 
 /// Why a request is not even read.
@@ -70,37 +84,42 @@ impl Gate {
             jwt,
             by_address: Buckets::new(limits.address),
             tickets_by_user: Buckets::new(limits.user),
+            background_by_user: Buckets::new(limits.user_background),
+            claims_by_user: Buckets::new(limits.claims),
             enrols_by_name: Buckets::new(limits.enrol_name),
             offenders: Offenders::new(limits.failures, Duration::from_secs(limits.hold_s.into())),
+            spent: Spent::default(),
+            passes_per_batch: config.passes.batch,
+            managers: Managers::new(config.slots),
         }
     }
 
     /// A handshake has ended. What exceeds the address's rate is refused at its first request, with the time to return. It
     /// counts as an answer already, or somebody who opens connections and asks nothing would never meet silence, and could
     /// hold all places there are.
-    pub fn on_connection(&self, address: AddressKey, now: Instant) {
-        if let Err(wait) = self.by_address.take(&address) {
-            self.offenders.on_excess(address, wait, now);
-            self.offenders.on_request(address, now);
+    pub fn on_connection(&self, caller: Caller, now: Instant) {
+        if let Err(wait) = self.by_address.take(&caller) {
+            self.offenders.on_excess(caller, wait, now);
+            self.offenders.on_request(caller, now);
         }
     }
 
     /// Whether a request from this address is heard at all.
-    pub fn admit(&self, address: AddressKey, now: Instant) -> Result<(), Unheard> {
+    pub fn admit(&self, caller: Caller, now: Instant) -> Result<(), Unheard> {
         let refused = |wait| Unheard::Refused(too_often("from this address", wait));
-        match self.offenders.on_request(address, now) {
+        match self.offenders.on_request(caller, now) {
             Standing::Silenced => return Err(Unheard::Silenced),
             Standing::Held(wait) => return Err(refused(wait)),
             Standing::Welcome => {}
         }
-        self.by_address.take(&address).map_err(|wait| {
-            self.offenders.on_excess(address, wait, now);
+        self.by_address.take(&caller).map_err(|wait| {
+            self.offenders.on_excess(caller, wait, now);
             refused(wait)
         })
     }
 
     /// A request was refused: is it what a guesser or a fuzzer would have sent?
-    pub fn on_refused(&self, address: AddressKey, code: Code, now: Instant) {
+    pub fn on_refused(&self, caller: Caller, code: Code, now: Instant) {
         let abnormal = matches!(
             code,
             Code::BadProof
@@ -111,7 +130,7 @@ impl Gate {
                 | Code::TooLarge
         );
         if abnormal {
-            self.offenders.on_failure(address, now);
+            self.offenders.on_failure(caller, now);
         }
     }
 
@@ -119,6 +138,9 @@ impl Gate {
     pub fn sweep(&self, now: Instant) {
         self.by_address.sweep();
         self.tickets_by_user.sweep();
+        self.background_by_user.sweep();
+        self.claims_by_user.sweep();
+        self.managers.sweep();
         self.enrols_by_name.sweep();
         self.offenders.sweep(now);
     }

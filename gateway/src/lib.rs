@@ -2,11 +2,13 @@
 //!
 //! The path of a request, in the order of the files: `door` decides on the first packet, `connection` shakes hands and
 //! takes streams, `request` reads one frame, `enter` or `enrol` decides, and `request` answers. `gate` is what they decide
-//! with: `limits` and `offenders` for who comes how often, `jwt` and `jwks` for identity providers.
+//! with: `arrival` for what was shown in the first packet, `limits` and `offenders` for who comes how often, `managers` and `shed`
+//! for session managers that are full, `jwt` and `jwks` for identity providers.
 //!
 //! Why it exists as a role of its own: it is the only part that talks to strangers, and it can be multiplied, because it
 //! has no state that matters. It must never be needed for a session that has begun.
 
+mod arrival;
 pub mod config;
 mod connection;
 mod door;
@@ -16,8 +18,10 @@ mod gate;
 mod jwks;
 mod jwt;
 mod limits;
+mod managers;
 mod offenders;
 mod request;
+mod shed;
 
 #[cfg(test)]
 #[path = "../tests/gate/provider.rs"]

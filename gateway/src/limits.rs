@@ -19,6 +19,7 @@ use governor::state::keyed::{DashMapStateStore, ShrinkableKeyedStateStore};
 use governor::{Quota, RateLimiter};
 
 use crate::config::Rate;
+use crate::shed::Lane;
 
 /// Keys of one kind of bucket. 65,536 of them are some 6 MiB, and dropping the idle ones takes about a millisecond.
 pub const KEYS_MAX: usize = 65_536;
@@ -51,6 +52,16 @@ impl From<IpAddr> for AddressKey {
             }
         }
     }
+}
+
+/// Who is charged: an address, and beside it those at the same address who hold a foreground pass. Behind one address there may be
+/// a thousand phones that wake and one person who waits.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub struct Caller {
+    /// Where he comes from.
+    pub address: AddressKey,
+    /// What he has shown that he comes for.
+    pub lane: Lane,
 }
 
 /// The refusal of somebody who comes too often, with the time to wait: `wait`, a little longer by chance.

@@ -6,13 +6,15 @@
 //! answer costs more than it helps). It must never hold an address off for packets that anybody could have forged: only
 //! what came over a completed handshake counts.
 
+use std::fmt::Debug;
+use std::hash::Hash;
 use std::time::{Duration, Instant};
 
 use dashmap::DashMap;
 use dashmap::mapref::entry::Entry;
 
 use crate::config::Rate;
-use crate::limits::{AddressKey, Buckets};
+use crate::limits::Buckets;
 
 /// Addresses held off at a time, some 5 MiB of them. Beyond it nobody is held off anew, and it is counted.
 const HELD_MAX: usize = 65_536;
@@ -41,15 +43,15 @@ struct Hold {
     answers: u32,
 }
 
-/// The addresses that are held off.
-pub struct Offenders {
-    failures: Buckets<AddressKey>,
-    held: DashMap<AddressKey, Hold>,
+/// The addresses that are held off; `K` is what counts as one.
+pub struct Offenders<K: Hash + Eq + Copy + Debug> {
+    failures: Buckets<K>,
+    held: DashMap<K, Hold>,
     hold_for_failures: Duration,
     held_max: usize,
 }
 
-impl Offenders {
+impl<K: Hash + Eq + Copy + Debug> Offenders<K> {
     /// Holds off for `hold_for_failures` whoever fails more often than `tolerated`.
     pub fn new(tolerated: Rate, hold_for_failures: Duration) -> Self {
         Self {
@@ -61,7 +63,7 @@ impl Offenders {
     }
 
     /// How `address` stands now; asking counts as an answer to it.
-    pub fn on_request(&self, address: AddressKey, now: Instant) -> Standing {
+    pub fn on_request(&self, address: K, now: Instant) -> Standing {
         match self.held.get_mut(&address) {
             Some(mut hold) if now < hold.until => {
                 hold.answers = hold.answers.saturating_add(1);
@@ -72,12 +74,12 @@ impl Offenders {
     }
 
     /// Whether packets of `address` are not even looked at. Changes nothing: their sender may be forged.
-    pub fn is_silenced(&self, address: AddressKey, now: Instant) -> bool {
+    pub fn is_silenced(&self, address: K, now: Instant) -> bool {
         self.held.get(&address).is_some_and(|hold| now < hold.until && hold.answers >= ANSWERS_MAX)
     }
 
     /// A proof, code or token from `address` was wrong, or its bytes made no sense.
-    pub fn on_failure(&self, address: AddressKey, now: Instant) {
+    pub fn on_failure(&self, address: K, now: Instant) {
         if self.failures.take(&address).is_err() && self.hold(address, self.hold_for_failures, now) {
             metrics::counter!("buslane_gateway_holds_total", "why" => "failures").increment(1);
             tracing::warn!(
@@ -89,7 +91,7 @@ impl Offenders {
     }
 
     /// `address` came more often than its rate, which has room again after `wait`.
-    pub fn on_excess(&self, address: AddressKey, wait: Duration, now: Instant) {
+    pub fn on_excess(&self, address: K, wait: Duration, now: Instant) {
         if self.hold(address, wait.max(EXCESS_HOLD_MIN), now) {
             metrics::counter!("buslane_gateway_holds_total", "why" => "rate").increment(1);
         }
@@ -103,7 +105,7 @@ impl Offenders {
     }
 
     /// Begins a hold; false if there is one already, or no room for one.
-    fn hold(&self, address: AddressKey, duration: Duration, now: Instant) -> bool {
+    fn hold(&self, address: K, duration: Duration, now: Instant) -> bool {
         if self.held.len() >= self.held_max {
             self.held.retain(|_, hold| now < hold.until);
         }
@@ -126,12 +128,13 @@ impl Offenders {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::limits::AddressKey;
 
     const A: AddressKey = AddressKey::V4(std::net::Ipv4Addr::new(192, 0, 2, 1));
     const B: AddressKey = AddressKey::V4(std::net::Ipv4Addr::new(192, 0, 2, 2));
     const MINUTE: Duration = Duration::from_secs(60);
 
-    fn offenders() -> Offenders {
+    fn offenders() -> Offenders<AddressKey> {
         Offenders::new(Rate { burst: 3, per_minute: 1 }, MINUTE)
     }
 

@@ -80,7 +80,7 @@ pub async fn serve(gate: &Gate, peer: &Peer, mut send: SendStream, mut recv: Rec
 }
 
 async fn hear(gate: &Gate, peer: &Peer, recv: &mut RecvStream, began: Instant) -> Heard {
-    match gate.admit(peer.key, began.into_std()) {
+    match gate.admit(peer.caller, began.into_std()) {
         Ok(()) => {}
         Err(Unheard::Silenced) => return Heard::Silenced,
         Err(Unheard::Refused(refusal)) => return Heard::TooOften(refusal),
@@ -158,7 +158,7 @@ fn observe(gate: &Gate, peer: &Peer, op: &'static str, began: Instant, result: &
             metrics::counter!("buslane_gateway_refusals_total", "op" => op, "code" => code.name())
                 .increment(1);
             tracing::debug!(address = %peer.address, op, code = code.name(), "refused");
-            gate.on_refused(peer.key, code, Instant::now().into_std());
+            gate.on_refused(peer.caller, code, Instant::now().into_std());
         }
     }
 }

@@ -7,5 +7,7 @@ mod enrol;
 mod enter;
 mod frames;
 mod limits;
+mod passes;
 mod provider;
+mod shed;
 mod stand;

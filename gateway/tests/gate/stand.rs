@@ -33,6 +33,9 @@ pub const HOUR_MS: u64 = 3_600_000;
 /// Longest wait for anything that must happen. Long, because two cores run many tests at once.
 pub const LIMIT: Duration = Duration::from_secs(20);
 
+/// After this long nobody will answer a first packet any more.
+pub const SILENCE: Duration = Duration::from_millis(400);
+
 /// The one-time code that `alice` has.
 pub const ALICES_CODE: &str = "alice-code";
 
@@ -197,14 +200,18 @@ impl Stand {
     }
 
     pub fn endpoint_with(&self, from: Ipv4Addr, alpn: &[u8], transport: quinn::TransportConfig) -> Endpoint {
+        let mut endpoint = Endpoint::client((IpAddr::V4(from), 0).into()).unwrap();
+        endpoint.set_default_client_config(self.client_config(alpn, transport));
+        endpoint
+    }
+
+    fn client_config(&self, alpn: &[u8], transport: quinn::TransportConfig) -> quinn::ClientConfig {
         let mut tls =
             rustls::ClientConfig::builder().with_root_certificates(self.roots.clone()).with_no_client_auth();
         tls.alpn_protocols = vec![alpn.to_vec()];
-        let mut endpoint = Endpoint::client((IpAddr::V4(from), 0).into()).unwrap();
         let mut config = quinn::ClientConfig::new(Arc::new(QuicClientConfig::try_from(tls).unwrap()));
         config.transport_config(Arc::new(transport));
-        endpoint.set_default_client_config(config);
-        endpoint
+        config
     }
 
     pub async fn connect(&self) -> Client {
@@ -213,6 +220,17 @@ impl Stand {
 
     pub async fn connect_from(&self, from: Ipv4Addr) -> Client {
         self.connect_by(self.endpoint(from)).await
+    }
+
+    /// Shows a mark in the first packet. `None`: nobody answers.
+    pub async fn connect_with(&self, mark: &[u8]) -> Option<Client> {
+        let endpoint = self.endpoint(Ipv4Addr::LOCALHOST);
+        let mut config = self.client_config(ALPN_GATE, quinn::TransportConfig::default());
+        let id = quinn::ConnectionId::new(mark);
+        config.initial_dst_cid_provider(Arc::new(move || id));
+        let connecting = endpoint.connect_with(config, self.address, "localhost").unwrap();
+        let connection = timeout(SILENCE, connecting).await.ok()?.unwrap();
+        Some(Client { connection, _endpoint: endpoint })
     }
 
     pub async fn connect_by(&self, endpoint: Endpoint) -> Client {
