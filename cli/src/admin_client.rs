@@ -108,11 +108,25 @@ impl AdminClient {
         &self,
         path: &str,
         body: &Value,
+        on_progress: impl FnMut(&Value),
+    ) -> Result<Value, Failure> {
+        self.result(Method::POST, path, body.to_string().into(), on_progress).await
+    }
+
+    /// Asks how something is.
+    pub async fn get(&self, path: &str) -> Result<Value, Failure> {
+        self.result(Method::GET, path, Bytes::new(), |_| ()).await
+    }
+
+    async fn result(
+        &self,
+        method: Method,
+        path: &str,
+        body: Bytes,
         mut on_progress: impl FnMut(&Value),
     ) -> Result<Value, Failure> {
         let token = read_token(&self.token_file)?;
-        let (response, _connection) =
-            self.ask(Method::POST, path, Some(&token), body.to_string().into()).await?;
+        let (response, _connection) = self.ask(method, path, Some(&token), body).await?;
         let status = response.status();
         let mut lines = Lines::new(response.into_body());
         while let Some(line) = lines.next().await? {

@@ -1,9 +1,13 @@
 //! What the start of a role has in common, alone or in an `up`: its failures in words, the addresses it tells to clients,
 //! and the moment at which it is ready.
 
+use std::path::Path;
+use std::sync::Arc;
 use std::time::Duration;
 
 use buslane_backend::StartError;
+use buslane_chassis::audit::Audit;
+use buslane_chassis::orders::Book;
 use buslane_chassis::readiness::{Readiness, Verdict};
 
 use crate::failure::{Exit, Failure};
@@ -32,6 +36,14 @@ pub async fn until_ready(readiness: &Readiness, limit: Duration) -> Result<(), F
         .collect();
     let message = format!("not ready after {} s: {}; see the log", limit.as_secs(), missing.join(", "));
     Err(Failure::new(Exit::Refused, "not_ready", message).retryable())
+}
+
+/// The operators' orders of a node, with the audit of what they did: both in its own folder, so that an order needs nothing
+/// else to work.
+pub fn open_book(folder: &Path) -> Result<Arc<Book>, Failure> {
+    let opened = Audit::open(folder);
+    let (audit, _) = opened.map_err(|e| Failure::new(Exit::Data, "data_unreadable", e.to_string()))?;
+    Ok(Book::open(folder, audit))
 }
 
 /// A backend that did not start.

@@ -165,6 +165,10 @@ pub struct SessionManager {
     /// Address of the backend, `host:port`.
     #[garde(length(min = 3))]
     pub backend: String,
+    /// Its folder, for the operators' orders and the audit.
+    #[serde(default = "session_manager_data")]
+    #[garde(skip)]
+    pub data: PathBuf,
     /// The process.
     #[garde(dive)]
     pub process: Process,
@@ -179,6 +183,10 @@ pub struct SessionManager {
     #[serde(default)]
     #[garde(dive)]
     pub session_manager: buslane_session_manager::Config,
+}
+
+fn session_manager_data() -> PathBuf {
+    "session-manager.data".into()
 }
 
 /// Settings of a backend apart.

@@ -1,4 +1,12 @@
 //! `ctl`: ask a running server how it is, and what only an operator may do.
+//!
+//! What changes something takes a reason and an end, can be tried with `--dry-run`, and is audited.
+
+mod audit;
+mod emergency;
+mod lanes;
+mod posture;
+mod text;
 
 use clap::{Args, Subcommand};
 use serde_json::{Value, json};
@@ -13,6 +21,12 @@ const EXAMPLES: &str = "\
 Examples:
   buslane ctl status
   buslane ctl enrol-code alice            a one-time code for a device of alice
+  buslane ctl posture                     what holds, why, until when, on which nodes
+  buslane ctl lanes                       who has the seats
+  buslane ctl emergency on --reason \"drill\" --for 30s --dry-run
+  buslane ctl emergency on --reason \"new year\" --for 2h --at \"2026-12-31 23:50:00\"
+  buslane ctl emergency auto --reason \"over\"    back to what is measured
+  buslane ctl audit                       what operators have done; exit code 1 if it was touched
   buslane ctl status --admin 10.0.0.5:7480";
 
 /// Arguments of `ctl`.
@@ -30,6 +44,20 @@ enum CtlCommand {
         #[command(flatten)]
         admin: AdminArgs,
     },
+    /// The posture: what holds, where it comes from, and on which nodes
+    Posture {
+        #[command(flatten)]
+        admin: AdminArgs,
+    },
+    /// The seats of a node, by class and by protocol
+    Lanes {
+        #[command(flatten)]
+        admin: AdminArgs,
+    },
+    /// Order the posture, for a reason and for a time
+    Emergency(emergency::EmergencyArgs),
+    /// What operators have done, and whether the record of it holds
+    Audit(audit::AuditArgs),
     /// Make a one-time code with which a user enrols a device
     EnrolCode {
         /// The user's name
@@ -44,6 +72,10 @@ pub fn run(args: CtlArgs, output: Output) -> Result<(), Failure> {
     super::block_on(async {
         match args.command {
             CtlCommand::Status { admin } => status(&admin, output).await,
+            CtlCommand::Posture { admin } => posture::run(&admin, output).await,
+            CtlCommand::Lanes { admin } => lanes::run(&admin, output).await,
+            CtlCommand::Emergency(args) => emergency::run(&args, output).await,
+            CtlCommand::Audit(args) => audit::run(&args, output).await,
             CtlCommand::EnrolCode { user, admin } => enrol_code(&user, &admin, output).await,
         }
     })

@@ -10,6 +10,7 @@ use std::time::Duration;
 use buslane_backend::Service;
 use buslane_chassis::api::Backend;
 use buslane_chassis::feed::Feed;
+use buslane_chassis::orders::{self, Desk};
 use buslane_chassis::rpc::{self, RemoteBackend};
 use buslane_chassis::tls::Mtls;
 use buslane_gateway::Gateway;
@@ -81,6 +82,9 @@ pub fn session_manager(args: &RoleArgs, output: Output) -> Result<(), Failure> {
         let process = Process::begin(&settings.log)?;
         let mtls = mtls(args, &settings.tls)?;
         let backend = remote(&settings.backend, &mtls)?;
+        // Held to the end: no second session manager writes into the same folder.
+        let folder = Folder::take(&beside(&args.config, &settings.data))?;
+        let book = role::open_book(folder.path())?;
         let node = settings.session_manager.node.clone();
         let feed = Feed::follow(backend.clone(), RoleKind::SessionManager, &node, &process.back);
         let manager = SessionManager::bind(
@@ -91,14 +95,18 @@ pub fn session_manager(args: &RoleArgs, output: Output) -> Result<(), Failure> {
             &process.front,
         )
         .map_err(|e| explain_session_manager(&e))?;
+        let desk = Desk { book, overseer: None, feed: feed.clone() };
+        desk.book.run(&desk.feed, desk.overseer.clone(), &process.front);
         let token = beside(&args.config, &settings.process.admin_token);
-        let admin = process.admin(settings.process.admin, &token, None).await?;
+        let admin = process.admin(settings.process.admin, &token, Some(orders::routes(desk))).await?;
         let line = json!({
             "ready": true, "front": manager.front_addr(), "wake": manager.wake_addr(), "admin": admin,
         });
         process.follow_feed(&feed);
         process.front.tracker().spawn(manager.run());
-        run(process, &mtls, line, output).await
+        let ended = run(process, &mtls, line, output).await;
+        drop(folder);
+        ended
     })
 }
 
@@ -121,7 +129,9 @@ pub fn backend(args: &RoleArgs, output: Output) -> Result<(), Failure> {
         let listen = listener
             .local_addr()
             .map_err(|e| cannot_listen(settings.listen, "TCP", &e, "`listen` in the configuration"))?;
-        let routes = operate::routes(store.clone(), service.clone(), &process.back);
+        let desk = orders_desk(&folder, &service, &process)?;
+        let routes =
+            operate::routes(store.clone(), service.clone(), &process.back).merge(orders::routes(desk));
         let token = beside(&args.config, &settings.process.admin_token);
         let admin = process.admin(settings.process.admin, &token, Some(routes)).await?;
         let trouble = Arc::clone(&service);
@@ -138,6 +148,26 @@ pub fn backend(args: &RoleArgs, output: Output) -> Result<(), Failure> {
         drop((service, store));
         ended
     })
+}
+
+/// Orders that are given at the backend's own admin address, on their way to the session managers.
+fn orders_desk(folder: &Folder, service: &Arc<Service>, process: &Process) -> Result<Desk, Failure> {
+    let book = role::open_book(folder.path())?;
+    let near: Backend = service.clone();
+    let feed = Feed::follow(near, RoleKind::Unspecified, "backend", &process.front);
+    book.run(&feed, None, &process.front);
+    let (mut orders, service, token) = (book.watch(), Arc::clone(service), process.front.token().clone());
+    process.front.tracker().spawn(async move {
+        let telling = async {
+            orders.mark_changed();
+            while orders.changed().await.is_ok() {
+                let now = orders.borrow_and_update().as_ref().into();
+                service.take_orders(now);
+            }
+        };
+        token.run_until_cancelled(telling).await;
+    });
+    Ok(Desk { book, overseer: None, feed })
 }
 
 fn mtls(args: &RoleArgs, tls: &settings::Tls) -> Result<Mtls, Failure> {

@@ -12,6 +12,7 @@ use std::time::Duration;
 use buslane_backend::Service;
 use buslane_chassis::api::Backend;
 use buslane_chassis::feed::Feed;
+use buslane_chassis::orders::{self, Desk};
 use buslane_chassis::secret;
 use buslane_chassis::tls::{Authority, Identity};
 use buslane_gateway::Gateway;
@@ -165,6 +166,7 @@ impl Running {
     async fn start(folder: &Folder, plan: &Plan, process: &Process) -> Result<Self, Failure> {
         let settings = &plan.settings;
         let identity = plan.identity()?;
+        let book = role::open_book(folder.path())?;
         let store = SealedStore::open(&folder.store(), &plan.key_file, (&settings.store).into()).await?;
         let engine = store.engine.clone();
         let service = Service::start(settings.backend.clone(), engine, store.sealer.clone(), &process.back)
@@ -187,11 +189,14 @@ impl Running {
             settings.session_manager.clone(),
             &identity,
             backend,
-            session_feed,
+            session_feed.clone(),
             &process.front,
         )
         .map_err(|e| explain_session_manager(&e))?;
-        let routes = operate::routes(store.clone(), service.clone(), &process.back);
+        let desk = Desk { book, overseer: None, feed: session_feed };
+        desk.book.run(&desk.feed, desk.overseer.clone(), &process.front);
+        let routes =
+            operate::routes(store.clone(), service.clone(), &process.back).merge(orders::routes(desk));
         let token = folder.path().join(folder::ADMIN_TOKEN);
         let admin = process.admin(settings.admin, &token, Some(routes)).await?;
         let run = RunFile {

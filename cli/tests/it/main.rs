@@ -9,6 +9,7 @@ mod chat;
 mod conversation;
 mod crash;
 mod operator;
+mod orders;
 mod refusals;
 mod roles;
 mod secrecy;

@@ -8,7 +8,7 @@ use crate::support::{Home, Server, until};
 
 /// Puts free ports in the place of the fixed ones. (A port that is free now may be taken a moment later; the kernel gives
 /// them out in turn, so that it practically never is.)
-fn free_ports(dir: &Path) {
+pub fn free_ports(dir: &Path) {
     let tcp = || TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port().to_string();
     let udp = || UdpSocket::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port().to_string();
     let ports = [
