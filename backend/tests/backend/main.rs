@@ -9,6 +9,7 @@ mod groups;
 mod history;
 mod on_disk;
 mod pipelined;
+mod reporting;
 mod sending;
 mod support;
 mod waking;
