@@ -18,6 +18,8 @@ use quinn::{Connection, ConnectionError, RecvStream, SendStream};
 use tokio::task::JoinSet;
 use tokio::time::{Instant, sleep_until, timeout};
 
+use crate::desk::Gone;
+use crate::flights::By;
 use crate::goodbye;
 use crate::node::Port;
 use crate::presence::Presence;
@@ -27,6 +29,10 @@ use crate::talk::{Broken, Heard, Talk};
 
 /// Requests that wait on one stream for the one before. Beyond it the stream is not read; nothing is refused.
 const QUEUED_MAX: usize = 16;
+
+/// Bytes that they may occupy: a frame that is small on the wire may be large in memory, and sixteen of those on each stream
+/// would be 75 MB of one client. One request may go beyond it.
+const QUEUED_BYTES_MAX: usize = 512 * 1024;
 
 /// Quinn sends streams of a higher number first; the talk stream has 0.
 const PRIORITY: i32 = -1;
@@ -90,6 +96,17 @@ fn accept(connection: Connection) -> BoxFuture<'static, Accepted> {
     async move { connection.accept_bi().await }.boxed()
 }
 
+/// Runs one request on a seat of its own, where requests of this port run.
+async fn serve(port: &Port, relay: Box<Relay>) -> (wire::Answer, By) {
+    let node = Arc::clone(&port.node);
+    let Some(desk) = &port.desk else { return relay.run_seated(&node).await };
+    let (terms, id) = (relay.terms, relay.id);
+    match desk.run(async move { relay.run_seated(&node).await }).await {
+        Ok(answered) => answered,
+        Err(Gone) => (terms.give_up(id, Code::Internal), By::Node),
+    }
+}
+
 /// One bulk stream.
 struct Stream {
     port: Arc<Port>,
@@ -124,6 +141,10 @@ impl Stream {
         loop {
             let answer = match self.queued.pop_front() {
                 Some(Queued { plan: Plan::Answer(answer), .. }) => answer,
+                Some(Queued { plan: Plan::Refuse(answer), .. }) => {
+                    self.count_refusal(&answer);
+                    answer
+                }
                 Some(Queued { plan: Plan::Relay(relay), .. }) => match self.relay(relay).await? {
                     Some(answer) => answer,
                     None => return Ok(()),
@@ -173,18 +194,25 @@ impl Stream {
     async fn relay(&mut self, relay: Box<Relay>) -> Result<Option<wire::Answer>, Broken> {
         let (id, terms) = (relay.id, relay.terms);
         let port = Arc::clone(&self.port);
-        let mut answer = Box::pin(relay.run(port.node.backend.clone()));
+        let mut answer = Box::pin(serve(&port, relay));
         let stopped = self.send.stopped();
         tokio::pin!(stopped);
         loop {
             tokio::select! {
                 answer = &mut answer => {
-                    port.meters.on_answer(terms.class, terms.began.elapsed());
+                    let (answer, by) = answer;
+                    match by {
+                        By::Backend => port.meters.on_answer(terms.class, terms.began.elapsed()),
+                        By::Node => self.count_refusal(&answer),
+                    }
                     return Ok(Some(wire::Answer { id, ..answer }));
                 }
-                () = sleep_until(terms.deadline) => return Ok(Some(self.give_up(id, terms, Code::Deadline))),
+                () = sleep_until(terms.deadline) => {
+                    port.node.load.dependency.on_timeout(terms.began.elapsed());
+                    return Ok(Some(self.give_up(id, terms, Code::Deadline)));
+                }
                 _ = &mut stopped => return Ok(None),
-                heard = self.talk.next(), if !self.finished && self.queued.len() < QUEUED_MAX => {
+                heard = self.talk.next(), if !self.finished && self.has_room() => {
                     if self.take(heard?) == Some(id) {
                         return Ok(Some(self.give_up(id, terms, Code::Cancelled)));
                     }
@@ -214,13 +242,27 @@ impl Stream {
                 // One that has not begun has certainly done nothing.
                 let waiting = self.queued.iter_mut().find(|q| q.id == id);
                 if let Some(waiting) = waiting {
-                    waiting.plan = Plan::Answer(refuse(id, Refusal::of(Code::Cancelled)));
+                    waiting.plan = Plan::Refuse(refuse(id, Refusal::of(Code::Cancelled)));
                     return None;
                 }
                 Some(id)
             }
             // Anything else belongs on the talk stream, or is of a later version.
             _ => None,
+        }
+    }
+
+    fn has_room(&self) -> bool {
+        let weight = |queued: &Queued| match &queued.plan {
+            Plan::Relay(relay) => relay.held(),
+            Plan::Answer(_) | Plan::Refuse(_) => 0,
+        };
+        self.queued.len() < QUEUED_MAX && self.queued.iter().map(weight).sum::<usize>() < QUEUED_BYTES_MAX
+    }
+
+    fn count_refusal(&self, answer: &wire::Answer) {
+        if let Some(wire::answer::Result::Refusal(refusal)) = &answer.result {
+            self.port.meters.on_refusal("request", refusal.code());
         }
     }
 

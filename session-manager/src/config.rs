@@ -5,8 +5,10 @@
 
 use std::net::{Ipv4Addr, SocketAddr};
 use std::num::NonZeroUsize;
+use std::ops::{Deref, DerefMut};
 use std::time::Duration;
 
+use buslane_shared::overload::settings::Settings;
 use garde::Validate;
 use serde::Deserialize;
 
@@ -41,6 +43,9 @@ pub struct Config {
     /// How long things may take.
     #[garde(dive)]
     pub times: Times,
+    /// Who goes first when there is more to do than can be done. All of it can be changed while the node runs.
+    #[garde(dive)]
+    pub overload: Overload,
 }
 
 impl Default for Config {
@@ -55,6 +60,7 @@ impl Default for Config {
             front_workers: None,
             bounds: Bounds::default(),
             times: Times::default(),
+            overload: Overload::default(),
         }
     }
 }
@@ -170,6 +176,37 @@ impl Times {
     }
 }
 
+/// The settings of overload control, as a table of this configuration.
+#[derive(Debug, Clone, PartialEq, Default, Deserialize)]
+#[serde(transparent)]
+pub struct Overload(pub Settings);
+
+impl Deref for Overload {
+    type Target = Settings;
+
+    fn deref(&self) -> &Settings {
+        &self.0
+    }
+}
+
+impl DerefMut for Overload {
+    fn deref_mut(&mut self) -> &mut Settings {
+        &mut self.0
+    }
+}
+
+impl Validate for Overload {
+    type Context = ();
+
+    /// The complaint names its key, so that it is found on its line.
+    fn validate_into(&self, (): &(), parent: &mut dyn FnMut() -> garde::Path, report: &mut garde::Report) {
+        if let Err(complaint) = self.check() {
+            let path = complaint.key.split('.').fold(parent(), |path, part| path.join(part.to_owned()));
+            report.append(path, garde::Error::new(complaint.why));
+        }
+    }
+}
+
 fn millis(ms: u32) -> Duration {
     Duration::from_millis(ms.into())
 }
@@ -197,6 +234,24 @@ mod tests {
         let times = Times { ping_interval_ms: 50_000, ..Times::default() };
         let complaint = Config { times, ..Config::default() }.validate().unwrap_err().to_string();
         assert!(complaint.contains("idle_limit_ms must be at least twice"), "{complaint}");
+    }
+
+    #[test]
+    fn settings_of_overload_control_that_cannot_hold_are_named_with_their_line() {
+        let text =
+            "front_workers = 1\n[overload.lanes]\nseats = 64\nC1 = { guarantee = 90, ceiling = 100 }\n";
+        let wrong =
+            buslane_chassis::config::parse::<Config>(text, "node.toml".as_ref()).unwrap_err().to_string();
+        assert!(wrong.starts_with("node.toml:2: overload.lanes: "), "{wrong}");
+        assert!(wrong.contains("2 + 90 + 20 + 5 + 8 + 5 + 1 + 0 = 131 %"), "{wrong}");
+        let text = "[overload.thresholds]\nsojourn_ms = { guard = 9, hard = 3 }\n";
+        let wrong =
+            buslane_chassis::config::parse::<Config>(text, "node.toml".as_ref()).unwrap_err().to_string();
+        assert!(wrong.starts_with("node.toml:2: overload.thresholds.sojourn_ms: "), "{wrong}");
+        let text = "[overload.caps]\n\"mesage.send\" = 60\n";
+        let wrong =
+            buslane_chassis::config::parse::<Config>(text, "node.toml".as_ref()).unwrap_err().to_string();
+        assert!(wrong.contains("message.send"), "{wrong}");
     }
 
     #[test]

@@ -1,14 +1,14 @@
 //! The requests of one talk stream that are without an answer.
 //!
-//! Why it exists: hundreds of requests are under way at a time and none of them may cost a task or a timer of its own. They
-//! are begun in the order in which they came, because that order becomes the order of messages in a room. A request that
-//! is given up is dropped at once, and counts until it is.
+//! Why it exists: hundreds of requests are under way at a time and none of them may cost a task or a timer of its own. Each
+//! gets its seat or waits for it, and they are begun in the order in which they came, because that order becomes the order
+//! of messages in a room. A request that is given up is dropped at once, and counts until it is.
 
 use std::collections::hash_map::Entry;
 use std::collections::{HashMap, VecDeque};
+use std::sync::Arc;
 use std::task::{Context, Poll};
 
-use buslane_chassis::api::Backend;
 use buslane_shared::limits::IN_FLIGHT_MAX;
 use buslane_shared::refusal::{Code, Refusal};
 use buslane_shared::wire;
@@ -17,6 +17,10 @@ use futures_util::future::{AbortHandle, Abortable, BoxFuture};
 use futures_util::stream::FuturesUnordered;
 use tokio::time::Instant;
 
+use crate::load::Decision;
+use crate::load::lines::{Lines, Step};
+use crate::load::seats::Seated;
+use crate::node::Node;
 use crate::request::{Relay, Terms, refuse};
 
 /// Bytes that the requests of one session and their answers may occupy: 256 messages of the largest size, or some thirty
@@ -31,14 +35,17 @@ type Flight = Abortable<BoxFuture<'static, (u64, wire::Answer)>>;
 struct Record {
     terms: Terms,
     weight: usize,
-    abort: AbortHandle,
+    /// None: it waits for a seat.
+    abort: Option<AbortHandle>,
 }
 
 /// Requests under way.
-#[derive(Default)]
 pub(crate) struct Flights {
+    node: Arc<Node>,
+    lines: Lines,
     running: FuturesUnordered<Flight>,
-    /// Answered by the backend, in the order of the answers. They keep their weight until they are taken.
+    /// Answered by the backend, or turned away, in the order in which that happened. They keep their weight until they are
+    /// taken.
     answered: VecDeque<(u64, wire::Answer)>,
     records: HashMap<u64, Record>,
     weight: usize,
@@ -46,42 +53,137 @@ pub(crate) struct Flights {
     earliest: Option<Instant>,
 }
 
-/// A request that was answered by the backend.
+/// A request that has its answer.
 pub(crate) struct Landed {
     pub(crate) answer: wire::Answer,
     pub(crate) terms: Terms,
+    /// What it has occupied until now.
+    pub(crate) weight: usize,
+    pub(crate) by: By,
+}
+
+/// Who has answered.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum By {
+    /// The backend.
+    Backend,
+    /// This node has refused it.
+    Node,
+}
+
+impl Record {
+    /// The answer when it is given up. One that has not begun has certainly done nothing.
+    fn give_up(&self, id: u64, code: Code) -> Landed {
+        let answer = match self.abort {
+            Some(_) => self.terms.give_up(id, code),
+            None => refuse(id, Refusal::of(code)),
+        };
+        Landed { answer, terms: self.terms, weight: self.weight, by: By::Node }
+    }
 }
 
 impl Flights {
-    /// Begins a request; an answer is the refusal of it.
-    pub(crate) fn begin(&mut self, relay: Box<Relay>, backend: &Backend) -> Option<wire::Answer> {
-        let id = relay.id;
-        if self.running.len() + self.answered.len() >= IN_FLIGHT_MAX {
-            return Some(refuse(id, Refusal::of(Code::TooManyInFlight)));
+    pub(crate) fn new(node: &Arc<Node>) -> Self {
+        Self {
+            node: Arc::clone(node),
+            lines: Lines::default(),
+            running: FuturesUnordered::new(),
+            answered: VecDeque::new(),
+            records: HashMap::new(),
+            weight: 0,
+            earliest: None,
+        }
+    }
+
+    /// Begins a request, or lets it wait for a seat; what comes back is refused.
+    pub(crate) fn begin(&mut self, relay: Box<Relay>) -> Option<Landed> {
+        let (id, terms, weight) = (relay.id, relay.terms, relay.weight);
+        let refused = |refusal| Some(Landed { answer: refuse(id, refusal), terms, weight, by: By::Node });
+        if self.running.len() + self.answered.len() + self.lines.len() >= IN_FLIGHT_MAX {
+            return refused(Refusal::of(Code::TooManyInFlight));
         }
         let Entry::Vacant(slot) = self.records.entry(id) else {
-            return Some(refuse(id, Refusal::field("id", "a request with this id is in flight")));
+            return refused(Refusal::field("id", "a request with this id is in flight"));
         };
-        let (abort, registration) = AbortHandle::new_pair();
-        let (terms, weight) = (relay.terms, relay.weight);
-        slot.insert(Record { terms, weight, abort });
+        slot.insert(Record { terms, weight, abort: None });
         self.weight += weight;
         self.earliest = Some(self.earliest.map_or(terms.deadline, |e| e.min(terms.deadline)));
-        let answer = relay.run(backend.clone());
-        let flight: BoxFuture<'static, _> = Box::pin(async move { (id, answer.await) });
+        match self.lines.enter(relay, &self.node.load.seats) {
+            Some(Step::Begin(relay, seat)) => {
+                self.node.load.census.on(relay.terms.protocol, relay.terms.class, Decision::Admitted);
+                self.run(relay, Some(seat));
+                None
+            }
+            Some(Step::Refuse(relay, why)) => {
+                let Terms { protocol, class, level, .. } = relay.terms;
+                if self.node.load.on_turned_away(protocol, class, why) {
+                    self.run(relay, None);
+                    return None;
+                }
+                self.forget(id);
+                refused(self.node.load.busy(class, level))
+            }
+            None => None,
+        }
+    }
+
+    fn run(&mut self, relay: Box<Relay>, seat: Option<Seated>) {
+        let (id, terms) = (relay.id, relay.terms);
+        let (abort, registration) = AbortHandle::new_pair();
+        if let Some(record) = self.records.get_mut(&id) {
+            record.abort = Some(abort);
+            record.terms = terms;
+        }
+        let node = Arc::clone(&self.node);
+        let flight: BoxFuture<'static, _> = Box::pin(async move {
+            let answer = relay.run(&node.load, node.backend.clone()).await;
+            drop(seat);
+            (id, answer)
+        });
         self.running.push(Abortable::new(flight, registration));
-        None
     }
 
     /// Lets the requests go on, also while nobody takes their answers: one that has its turn in a room of the backend must
     /// not keep it because its client does not read.
     pub(crate) fn advance(&mut self, cx: &mut Context<'_>) {
-        while let Poll::Ready(Some(ended)) = self.running.poll_next_unpin(cx) {
-            // Those that were given up were answered then.
-            if let Ok(landed) = ended {
-                self.answered.push_back(landed);
+        loop {
+            // Where one ends, its seat may be that of the next in line.
+            while let Poll::Ready(Some(ended)) = self.running.poll_next_unpin(cx) {
+                // Those that were given up were answered then.
+                if let Ok(landed) = ended {
+                    self.answered.push_back(landed);
+                }
+            }
+            if !self.advance_lines(cx) {
+                return;
             }
         }
+    }
+
+    /// Begins or turns away those who waited and have their turn. False: there were none.
+    fn advance_lines(&mut self, cx: &Context<'_>) -> bool {
+        let mut progress = false;
+        while !self.lines.is_empty()
+            && let Some(step) = self.lines.poll(cx, &self.node.load.seats)
+        {
+            progress = true;
+            match step {
+                Step::Begin(relay, seat) => {
+                    self.node.load.census.on(relay.terms.protocol, relay.terms.class, Decision::Waited);
+                    self.run(relay, Some(seat));
+                }
+                Step::Refuse(relay, why) => {
+                    let Terms { protocol, class, level, .. } = relay.terms;
+                    if self.node.load.on_turned_away(protocol, class, why) {
+                        self.run(relay, None);
+                    } else {
+                        let answer = refuse(relay.id, self.node.load.busy(class, level));
+                        self.answered.push_back((relay.id, answer));
+                    }
+                }
+            }
+        }
+        progress
     }
 
     /// The next answer that is there.
@@ -89,19 +191,21 @@ impl Flights {
         loop {
             let (id, answer) = self.answered.pop_front()?;
             if let Some(record) = self.forget(id) {
-                return Some(Landed { answer: wire::Answer { id, ..answer }, terms: record.terms });
+                let by = if record.abort.is_some() { By::Backend } else { By::Node };
+                let answer = wire::Answer { id, ..answer };
+                return Some(Landed { answer, terms: record.terms, weight: record.weight, by });
             }
         }
     }
 
     /// The client no longer wants an answer. `None`: it was given already.
-    pub(crate) fn cancel(&mut self, id: u64) -> Option<wire::Answer> {
+    pub(crate) fn cancel(&mut self, id: u64) -> Option<Landed> {
         let record = self.give_up(id)?;
-        Some(record.terms.give_up(id, Code::Cancelled))
+        Some(record.give_up(id, Code::Cancelled))
     }
 
     /// Gives up whatever is over its deadline.
-    pub(crate) fn expire(&mut self, now: Instant) -> Vec<wire::Answer> {
+    pub(crate) fn expire(&mut self, now: Instant) -> Vec<Landed> {
         if self.earliest.is_none_or(|earliest| now < earliest) {
             return Vec::new();
         }
@@ -109,7 +213,10 @@ impl Flights {
         let late: Vec<u64> = self.records.iter().filter(|(_, r)| over(r)).map(|(id, _)| *id).collect();
         let give_up = |id: u64| {
             let record = self.give_up(id)?;
-            Some(record.terms.give_up(id, Code::Deadline))
+            if record.abort.is_some() {
+                self.node.load.dependency.on_timeout(now.saturating_duration_since(record.terms.began));
+            }
+            Some(record.give_up(id, Code::Deadline))
         };
         let answers = late.into_iter().filter_map(give_up).collect();
         self.earliest = self.records.values().map(|r| r.terms.deadline).min();
@@ -127,7 +234,7 @@ impl Flights {
     }
 
     pub(crate) fn is_empty(&self) -> bool {
-        self.running.is_empty() && self.answered.is_empty()
+        self.running.is_empty() && self.answered.is_empty() && self.lines.is_empty()
     }
 
     /// Gives back memory that a burst has left.
@@ -142,7 +249,12 @@ impl Flights {
 
     fn give_up(&mut self, id: u64) -> Option<Record> {
         let record = self.forget(id)?;
-        record.abort.abort();
+        match &record.abort {
+            Some(abort) => abort.abort(),
+            None => {
+                self.lines.withdraw(id);
+            }
+        }
         // The client may use the id again at once: an answer that nobody has taken must not become that of the next one.
         self.answered.retain(|(answered, _)| *answered != id);
         Some(record)

@@ -1,7 +1,8 @@
 //! The session manager: keeps the connections of devices.
 //!
-//! The path of a connection, in the order of the files: `ports` holds the two sockets and their threads, `door` decides on
-//! the first packet, `login` goes from the handshake to the welcome (`hello` verifies), `session` is the life of a
+//! The path of a connection, in the order of the files: `ports` holds the two sockets and their threads, `screen` looks
+//! at every first packet (`gate`: is there room for background?), `door` decides whether a handshake is spent on it,
+//! `login` goes from the handshake to the welcome (`hello` verifies), `session` is the life of a
 //! connection (`talk` reads, `request` decides about one request, `flights` holds those without an answer, `outbound`
 //! writes, `bulk` serves further streams), `goodbye` ends it. Beside it: `table` knows which sessions are here, `presence`
 //! is one of them with its mailbox, `link` exchanges sessions and deliveries with the backend, `revocations` ends what lost
@@ -13,12 +14,15 @@
 
 mod bulk;
 pub mod config;
+mod desk;
 mod door;
 mod event;
 mod flights;
+mod gate;
 mod goodbye;
 mod hello;
 mod link;
+mod load;
 mod login;
 mod meters;
 mod node;
@@ -27,6 +31,8 @@ mod ports;
 mod presence;
 mod request;
 mod revocations;
+mod room;
+mod screen;
 mod session;
 mod table;
 mod talk;
@@ -42,6 +48,8 @@ use buslane_chassis::quic::{EndpointError, Tuning};
 use buslane_chassis::shutdown::Shutdown;
 use buslane_chassis::tls::Identity;
 use buslane_shared::limits::BULK_STREAMS_MAX;
+use buslane_shared::mark::Lane;
+use buslane_shared::overload::settings::Complaint;
 use buslane_shared::wire;
 use tokio::sync::broadcast;
 use tokio::time::{Instant, timeout_at};
@@ -50,12 +58,17 @@ use tokio_util::task::TaskTracker;
 
 pub use config::Config;
 
+use desk::Room;
 use door::Door;
+use gate::Gate;
 use link::Link;
+use load::Load;
 use meters::Meters;
 use node::{Node, Port};
 use ports::Listener;
 use presence::Farewell;
+use room::UsedSlots;
+use screen::Watch;
 use table::{Queues, Table};
 
 /// Sessions told to leave in one go; then others have their turn.
@@ -79,6 +92,9 @@ pub enum BindError {
     /// The system does not say which address was bound.
     #[error("the address of a socket is unknown: {0}")]
     Address(io::Error),
+    /// Settings that were not checked.
+    #[error("overload.{0}")]
+    Overload(#[from] Complaint),
 }
 
 /// A session manager that listens and does not answer yet.
@@ -86,6 +102,7 @@ pub struct SessionManager {
     node: Arc<Node>,
     front: Listener,
     wake: Listener,
+    desk: Room,
     queues: Queues,
     revocations: broadcast::Receiver<Revocation>,
     shutdown: Shutdown,
@@ -101,12 +118,25 @@ impl SessionManager {
         shutdown: &Shutdown,
     ) -> Result<Self, BindError> {
         let tuning = Tuning::session(config.times.quic_idle_timeout(), BULK_STREAMS_MAX);
-        let front = Listener::bind("front", config.front_threads(), config.front, identity, tuning)?;
-        let wake = Listener::bind("wake", 1, config.wake, identity, tuning)?;
+        let gate = Arc::new(Gate::new(&config.overload));
+        let watch = |lane| Watch::new(lane, &feed, &config.node, &gate);
+        let threads = config.front_threads();
+        let front = Listener::bind(watch(Lane::Front), threads, config.front, identity, tuning)?;
+        let wake = Listener::bind(watch(Lane::Wake), 1, config.wake, identity, tuning)?;
         let (table, queues) = Table::new(&config.bounds, config.times.resume_window());
         let revocations = feed.revocations();
-        let node = Arc::new(Node { config, backend, feed, table: Arc::new(table), tuning });
-        Ok(Self { node, front, wake, queues, revocations, shutdown: shutdown.clone() })
+        let load = Load::new(&config, &gate)?;
+        let desk = Room::open(config.front_threads())?;
+        let node = Arc::new(Node {
+            config,
+            backend,
+            feed,
+            table: Arc::new(table),
+            tuning,
+            load,
+            slots: UsedSlots::default(),
+        });
+        Ok(Self { node, front, wake, desk, queues, revocations, shutdown: shutdown.clone() })
     }
 
     /// Address of the front port; with port 0 configured, the port that the system chose.
@@ -124,7 +154,7 @@ impl SessionManager {
         let (over, draining) = (CancellationToken::new(), CancellationToken::new());
         let _over = over.clone().drop_guard();
         let announcement = self.announcement();
-        let Self { node, front, wake, queues, revocations, shutdown } = self;
+        let Self { node, front, wake, desk, queues, revocations, shutdown } = self;
         let (background, sessions) = (TaskTracker::new(), TaskTracker::new());
         let link = Link::new(Arc::clone(&node), announcement, queues.changes, draining.clone());
         let until = |task| {
@@ -141,17 +171,18 @@ impl SessionManager {
         for task in work {
             background.spawn(until(task));
         }
-        for (name, listener) in [("front", &front), ("wake", &wake)] {
-            let port = Arc::new(Port { node: Arc::clone(&node), meters: Meters::new(name) });
-            let endpoint = listener.endpoint.clone();
-            listener
-                .spawn(Door { endpoint, port, tasks: sessions.clone(), draining: draining.clone() }.run());
+        for (name, listener, desk) in [("front", &front, None), ("wake", &wake, Some(desk.desk()))] {
+            let port = Arc::new(Port { node: Arc::clone(&node), meters: Meters::new(name), desk });
+            let (endpoint, watch) = (listener.endpoint.clone(), listener.watch.clone());
+            let (tasks, draining) = (sessions.clone(), draining.clone());
+            listener.spawn(Door { endpoint, watch, port, tasks, draining }.run());
         }
         tracing::info!(front = %front.addr, wake = %wake.addr, "the session manager answers");
         shutdown.token().cancelled().await;
         draining.cancel();
         drain(&node, &sessions).await;
         tokio::join!(front.end(), wake.end());
+        desk.close().await;
         over.cancel();
         background.close();
         background.wait().await;

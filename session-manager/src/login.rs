@@ -1,18 +1,21 @@
 //! From the first packet to the welcome: handshake, talk stream, hello, session. Everything within one limit.
 //!
 //! Why it exists: until the ticket is verified a peer is a stranger, and gets one stream, a small window and little time.
-//! The path is written in order, on one screen: shake hands, hear the hello, verify it, open the session, welcome. It must
-//! never wait for another part of the system: keys and revocations are here already.
+//! The path is written in order, on one screen: shake hands, hear the hello, verify it, see whether there is room, open the
+//! session, welcome. It must never wait for another part of the system: keys and revocations are here already.
 
 use std::panic::AssertUnwindSafe;
 use std::sync::Arc;
+use std::sync::atomic::Ordering;
 
 use buslane_chassis::{clock, quic};
+use buslane_shared::class::Protocol;
 use buslane_shared::id::SessionId;
 use buslane_shared::limits::{
     BODY_BYTES_MAX, BULK_STREAMS_MAX, FRAME_BYTES_MAX, FRAME_BYTES_MAX_BEFORE_HELLO, IN_FLIGHT_MAX,
 };
-use buslane_shared::proof::SESSION_EXPORTER;
+use buslane_shared::mark::{Lane, Mark};
+use buslane_shared::proof::{EXPORTER_BYTES, SESSION_EXPORTER};
 use buslane_shared::refusal::{Code, Refusal};
 use buslane_shared::token::Purpose;
 use buslane_shared::wire::{self, client_frame, server_frame};
@@ -24,9 +27,11 @@ use tokio::time::{Instant, timeout_at};
 use crate::door::Handshake;
 use crate::goodbye;
 use crate::hello::{self, Facts, Verified};
+use crate::load::passes;
 use crate::node::Port;
 use crate::outbound::Outbound;
 use crate::presence::Hold;
+use crate::room::{self, Turned, defer};
 use crate::session::Session;
 use crate::table::Opened;
 use crate::talk::{Broken, Heard, Talk};
@@ -48,6 +53,7 @@ async fn establish(
     incoming: Incoming,
     handshake: &Handshake,
 ) -> Option<(Connection, Session)> {
+    let _counted = port.desk.is_some().then(|| InFlight::new(port));
     let deadline = Instant::now() + port.node.config.times.hello_limit();
     let connection = timeout_at(deadline, incoming.accept().ok()?).await.ok()?.ok()?;
     let (send, recv) = match timeout_at(deadline, connection.accept_bi()).await {
@@ -60,7 +66,7 @@ async fn establish(
     };
     let mut talk = Talk::new(recv, FRAME_BYTES_MAX_BEFORE_HELLO);
     let accepted = match timeout_at(deadline, hear_hello(&mut talk)).await {
-        Ok(Ok(hello)) => accept(port, &connection, &hello),
+        Ok(Ok(hello)) => accept(port, &connection, hello, handshake.mark).await,
         Ok(Err(refusal)) => Err(refusal?),
         Err(_) => Err(Refusal::new(Code::Timeout, "the hello was not complete in time")),
     };
@@ -94,35 +100,69 @@ fn refusal(broken: &Broken) -> Option<Refusal> {
     broken.code().map(|code| Refusal::new(code, broken.to_string()))
 }
 
-/// Verifies the hello and opens the session.
-fn accept(port: &Port, connection: &Connection, hello: &wire::Hello) -> Result<(Verified, Opened), Refusal> {
-    let node = &port.node;
+/// Verifies the hello and opens the session, where requests of this port run.
+async fn accept(
+    port: &Arc<Port>,
+    connection: &Connection,
+    hello: wire::Hello,
+    mark: Option<Mark>,
+) -> Result<(Verified, Opened), Refusal> {
     let exporter = quic::exporter(connection, SESSION_EXPORTER).ok_or(Refusal::of(Code::Internal))?;
+    let outcome = match &port.desk {
+        None => open(port, &exporter, &hello, mark),
+        Some(desk) => {
+            let port = Arc::clone(port);
+            let opened = desk.run(async move { open(&port, &exporter, &hello, mark) }).await;
+            opened.unwrap_or(Err(Turned::Refused(Refusal::of(Code::Internal))))
+        }
+    };
+    outcome.map_err(|turned| match turned {
+        Turned::Refused(refusal) => refusal,
+        Turned::Deferred(level) => defer(port, level),
+    })
+}
+
+fn open(
+    port: &Port,
+    exporter: &[u8; EXPORTER_BYTES],
+    hello: &wire::Hello,
+    mark: Option<Mark>,
+) -> Result<(Verified, Opened), Turned> {
+    let node = &port.node;
     let facts = Facts {
         keys: &node.feed.keys(),
         node: &node.config.node,
         now_ms: clock::unix_ms(),
-        exporter: &exporter,
+        exporter,
         is_revoked: &|device, issued_at_ms| node.feed.is_revoked(device, issued_at_ms),
     };
     let verified = hello::verify(hello, &facts)?;
+    room::check(port, hello, &verified, mark)?;
     let opened = node.table.open(&verified, SessionId::from_bytes(clock::random()))?;
+    opened.hold.presence.set_lane(port.lane());
     // A revocation that came between the two would have found no session.
     if node.feed.is_revoked(&verified.device, verified.issued_at_ms) {
         node.table.revoke(&verified.user, verified.device, verified.issued_at_ms);
-        return Err(Refusal::of(Code::Revoked));
+        return Err(Refusal::of(Code::Revoked).into());
     }
     match (&verified.resume, opened.resumed) {
         (None, _) => port.meters.logins.increment(1),
         (Some(_), true) => port.meters.resumes.increment(1),
         (Some(_), false) => port.meters.resumes_with_loss.increment(1),
     }
+    if port.lane() == Lane::Wake {
+        node.load.gate.on_opened();
+    }
     Ok((verified, opened))
 }
 
 fn welcome(port: &Port, hello: &Verified, opened: &Opened) -> server_frame::Kind {
     let now_ms = clock::unix_ms();
-    let times = &port.node.config.times;
+    let (node, presence) = (&port.node, &opened.hold.presence);
+    let advice = node.load.advice(presence.app_state());
+    let class = node.load.knobs().classes.of(Protocol::Resume, presence.app_state());
+    let passes = passes::make(&node.feed, &node.config.node, class, now_ms);
+    presence.on_passes(now_ms);
     let valid_ms = u32::try_from(hello.expires_ms.saturating_sub(now_ms)).unwrap_or(u32::MAX);
     let resume = resume_token(port, hello, &opened.hold, now_ms);
     server_frame::Kind::Welcome(wire::Welcome {
@@ -130,9 +170,9 @@ fn welcome(port: &Port, hello: &Verified, opened: &Opened) -> server_frame::Kind
         resumed: opened.resumed,
         resume_valid_ms: if resume.is_empty() { 0 } else { valid_ms },
         resume,
-        ping_interval_ms: times.ping_interval_ms,
-        idle_limit_ms: times.idle_limit_ms,
-        posture: wire::Posture::Normal.into(),
+        ping_interval_ms: advice.ping_interval_ms,
+        idle_limit_ms: advice.idle_limit_ms,
+        posture: advice.posture,
         now_ms,
         limits: Some(wire::Limits {
             frame_bytes: FRAME_BYTES_MAX as u32,
@@ -142,7 +182,8 @@ fn welcome(port: &Port, hello: &Verified, opened: &Opened) -> server_frame::Kind
         }),
         user: hello.user.as_str().to_owned(),
         device: hello.device.to_wire(),
-        ..Default::default()
+        advice: Some(advice),
+        passes,
     })
 }
 
@@ -158,6 +199,22 @@ fn resume_token(port: &Port, hello: &Verified, hold: &Hold, now_ms: u64) -> Byte
         issued_at_ms: hello.issued_at_ms,
     };
     port.node.feed.keys().seal(Purpose::Resume, &body, clock::random(), now_ms).unwrap_or_default()
+}
+
+/// A login at the wake port that is under way.
+struct InFlight<'a>(&'a Port);
+
+impl<'a> InFlight<'a> {
+    fn new(port: &'a Port) -> Self {
+        port.node.load.logins.fetch_add(1, Ordering::Relaxed);
+        Self(port)
+    }
+}
+
+impl Drop for InFlight<'_> {
+    fn drop(&mut self) {
+        self.0.node.load.logins.fetch_sub(1, Ordering::Relaxed);
+    }
 }
 
 /// Tells a stranger why not. Where places are short, the close code has to do.

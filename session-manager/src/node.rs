@@ -5,9 +5,13 @@ use std::sync::Arc;
 use buslane_chassis::api::Backend;
 use buslane_chassis::feed::Feed;
 use buslane_chassis::quic::Tuning;
+use buslane_shared::mark::Lane;
 
 use crate::config::Config;
+use crate::desk::Desk;
+use crate::load::Load;
 use crate::meters::Meters;
+use crate::room::UsedSlots;
 use crate::table::Table;
 
 /// The node, shared by both ports.
@@ -17,10 +21,21 @@ pub(crate) struct Node {
     pub(crate) feed: Arc<Feed>,
     pub(crate) table: Arc<Table>,
     pub(crate) tuning: Tuning,
+    pub(crate) load: Load,
+    pub(crate) slots: UsedSlots,
 }
 
 /// The node as the tasks of one port see it.
 pub(crate) struct Port {
     pub(crate) node: Arc<Node>,
     pub(crate) meters: Meters,
+    /// Where its requests run; none: in the tasks of its sessions.
+    pub(crate) desk: Option<Desk>,
+}
+
+impl Port {
+    /// Whom it is for: the one with a desk is for background.
+    pub(crate) fn lane(&self) -> Lane {
+        if self.desk.is_some() { Lane::Wake } else { Lane::Front }
+    }
 }

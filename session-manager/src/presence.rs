@@ -5,14 +5,17 @@
 //! across an await, and whoever pushes must never wait for whoever reads.
 
 use std::sync::Arc;
-use std::sync::atomic::{AtomicI32, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicI32, AtomicU64, Ordering};
 use std::task::{Context, Waker};
 use std::time::Duration;
 
-use buslane_shared::UnixMs;
 use buslane_shared::id::{DeviceId, SessionId, UserId};
 use buslane_shared::mailbox::{Mailbox, Pushed, ResumeGap, encode_event};
+use buslane_shared::mark::Lane;
+use buslane_shared::overload::claims::Claims;
+use buslane_shared::overload::settings;
 use buslane_shared::wire;
+use buslane_shared::{Nanos, UnixMs};
 use bytes::{Bytes, BytesMut};
 use parking_lot::Mutex;
 
@@ -41,6 +44,12 @@ pub(crate) struct Presence {
     /// When the right behind the session was given: what a revocation is compared with.
     pub(crate) issued_at_ms: UnixMs,
     app_state: AtomicI32,
+    /// How often its requests may still claim that somebody is looking.
+    claims: Mutex<Claims>,
+    /// Whether its connection is at the front port.
+    at_front: AtomicBool,
+    /// When it was given passes the last time.
+    passes_ms: AtomicU64,
     post: Mutex<Post>,
 }
 
@@ -98,7 +107,17 @@ impl Presence {
     ) -> Hold {
         let post = Post { connections: 1, held: true, ..Post::default() };
         let app_state = AtomicI32::new(app_state.into());
-        let presence = Self { user, device, session, issued_at_ms, app_state, post: Mutex::new(post) };
+        let presence = Self {
+            user,
+            device,
+            session,
+            issued_at_ms,
+            app_state,
+            claims: Mutex::default(),
+            at_front: AtomicBool::new(false),
+            passes_ms: AtomicU64::new(0),
+            post: Mutex::new(post),
+        };
         Hold { presence: Arc::new(presence), connection: 1 }
     }
 
@@ -159,6 +178,38 @@ impl Presence {
 
     pub(crate) fn set_app_state(&self, app_state: wire::AppState) {
         self.app_state.store(app_state.into(), Ordering::Relaxed);
+    }
+
+    /// Where its connection is.
+    pub(crate) fn set_lane(&self, lane: Lane) {
+        self.at_front.store(lane == Lane::Front, Ordering::Relaxed);
+    }
+
+    /// Whether its connection is at the front port.
+    pub(crate) fn is_at_front(&self) -> bool {
+        self.at_front.load(Ordering::Relaxed)
+    }
+
+    /// Whether one more claim that somebody is looking is believed.
+    pub(crate) fn claim(&self, limits: &settings::Claims, now: Nanos) -> bool {
+        self.claims.lock().take(limits, now)
+    }
+
+    /// Goes on with the claims of an older session of the device: a new one is not a new right.
+    pub(crate) fn inherit(&self, older: &Self) {
+        *self.claims.lock() = *older.claims.lock();
+    }
+
+    /// It was given passes.
+    pub(crate) fn on_passes(&self, now_ms: UnixMs) {
+        self.passes_ms.store(now_ms, Ordering::Relaxed);
+    }
+
+    /// Whether it is to be given passes again, and notes it.
+    pub(crate) fn takes_passes(&self, now_ms: UnixMs, every_ms: u64) -> bool {
+        let last = self.passes_ms.load(Ordering::Relaxed);
+        let due = now_ms.saturating_sub(last) >= every_ms;
+        due && self.passes_ms.compare_exchange(last, now_ms, Ordering::Relaxed, Ordering::Relaxed).is_ok()
     }
 
     pub(crate) fn to_wire(&self) -> wire::SessionRef {

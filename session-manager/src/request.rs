@@ -1,19 +1,26 @@
 //! One request: which protocol and class it is, until when it is wanted, and whether it is answered here.
 //!
 //! Why it exists: both kinds of streams treat a request alike. What a session manager knows by itself it answers itself;
-//! everything else is relayed. It must never change the meaning of a request, and never start one whose answer nobody waits for.
+//! everything else is relayed, if requests of its level are admitted now. It must never change the meaning of a request, and
+//! never start one whose answer nobody waits for.
 
 use std::time::Duration;
 
 use buslane_chassis::api::{Backend, Call};
 use buslane_chassis::clock::unix_ms;
-use buslane_shared::class::{Class, Classes, Protocol, is_write};
+use buslane_shared::Nanos;
+use buslane_shared::class::{Class, Protocol, is_write};
 use buslane_shared::limits::{BATCH_BYTES_MAX, DEADLINE_MS_DEFAULT, DEADLINE_MS_MAX};
+use buslane_shared::overload::level::Level;
 use buslane_shared::refusal::{Code, Refusal};
 use buslane_shared::wire::{self, answer::Result as Outcome, request::Op};
 use tokio::time::Instant;
 
-use crate::node::Port;
+use crate::flights::By;
+use crate::load::passes::{self, PASSES_EVERY_MS};
+use crate::load::seats::Want;
+use crate::load::{Decision, Load, Ranked};
+use crate::node::{Node, Port};
 use crate::presence::Presence;
 
 /// What an answer of one message or less costs while it waits to be written.
@@ -29,6 +36,8 @@ const ELEMENT_BYTES: usize = 48;
 pub(crate) enum Plan {
     /// Here is the answer.
     Answer(wire::Answer),
+    /// It is refused.
+    Refuse(wire::Answer),
     /// Ask the backend.
     Relay(Box<Relay>),
 }
@@ -39,6 +48,10 @@ pub(crate) struct Relay {
     pub(crate) terms: Terms,
     /// Bytes that it and its answer may occupy.
     pub(crate) weight: usize,
+    /// Bytes that it occupies before it is begun.
+    held: usize,
+    /// The deadline, as load decisions count time.
+    deadline: Nanos,
     call: Call,
     request: wire::Request,
 }
@@ -46,7 +59,9 @@ pub(crate) struct Relay {
 /// What is remembered of a request until its answer.
 #[derive(Debug, Clone, Copy)]
 pub(crate) struct Terms {
+    pub(crate) protocol: Protocol,
     pub(crate) class: Class,
+    pub(crate) level: Level,
     pub(crate) is_write: bool,
     pub(crate) began: Instant,
     pub(crate) deadline: Instant,
@@ -61,9 +76,43 @@ impl Terms {
 }
 
 impl Relay {
+    /// The seat that it needs.
+    pub(crate) fn want(&self) -> Want {
+        let Terms { protocol, class, .. } = self.terms;
+        let bytes = u32::try_from(self.weight).unwrap_or(u32::MAX);
+        Want { protocol, class, bytes, deadline: self.deadline }
+    }
+
+    /// Bytes that it occupies before it is begun.
+    pub(crate) fn held(&self) -> usize {
+        self.held
+    }
+
+    /// Waits for a seat and asks the backend.
+    pub(crate) async fn run_seated(self: Box<Self>, node: &Node) -> (wire::Answer, By) {
+        let (id, Terms { protocol, class, level, .. }) = (self.id, self.terms);
+        let load = &node.load;
+        let seat = match load.seats.take(self.want()).await {
+            Ok(seat) => {
+                load.census.on(protocol, class, Decision::Admitted);
+                Some(seat)
+            }
+            Err(why) if load.on_turned_away(protocol, class, why) => None,
+            Err(_) => return (refuse(id, load.busy(class, level)), By::Node),
+        };
+        let answer = self.run(load, node.backend.clone()).await;
+        drop(seat);
+        (answer, By::Backend)
+    }
+
     /// Asks the backend.
-    pub(crate) async fn run(self, backend: Backend) -> wire::Answer {
-        backend.relay(self.call, self.request).await
+    pub(crate) async fn run(mut self, load: &Load, backend: Backend) -> wire::Answer {
+        // It may have changed while it waited.
+        self.call.class = self.terms.class;
+        let began = Instant::now();
+        let answer = backend.relay(self.call, self.request).await;
+        load.dependency.on_answer(self.terms.protocol == Protocol::MessageSend, began.elapsed());
+        answer
     }
 }
 
@@ -77,24 +126,28 @@ pub(crate) fn plan(
 ) -> Plan {
     let id = request.id;
     let Some(op) = &request.op else {
-        port.meters.on_refusal("request", Code::Unsupported);
-        return Plan::Answer(refuse(id, Refusal::of(Code::Unsupported)));
+        return Plan::Refuse(refuse(id, Refusal::of(Code::Unsupported)));
     };
     let protocol = Protocol::of(op);
-    let class = Classes::default().of(protocol, presence.app_state());
-    port.meters.on_request(protocol, class);
     match op {
         Op::Ping(_) => {
-            let pong = wire::Pong { now_ms: unix_ms(), ..Default::default() };
-            Plan::Answer(wire::Answer { id, result: Some(Outcome::Pong(pong)) })
+            count_local(port, protocol, presence);
+            Plan::Answer(wire::Answer { id, result: Some(Outcome::Pong(pong(port, presence))) })
         }
         Op::SetAppState(set) => {
+            count_local(port, protocol, presence);
             presence.set_app_state(set.state());
             Plan::Answer(wire::Answer { id, result: Some(Outcome::Done(wire::Done {})) })
         }
         _ => {
+            let load = &port.node.load;
+            let Ranked { class, level, admitted } = load.rank(protocol, presence, now);
+            port.meters.on_request(protocol, class);
+            if !admitted {
+                return Plan::Refuse(refuse(id, load.busy(class, level)));
+            }
             let deadline = now + deadline(request.deadline_ms);
-            let terms = Terms { class, is_write: is_write(op), began: now, deadline };
+            let terms = Terms { protocol, class, level, is_write: is_write(op), began: now, deadline };
             let call = Call {
                 user: presence.user.clone(),
                 device: presence.device,
@@ -103,10 +156,32 @@ pub(crate) fn plan(
                 deadline,
                 trace: rand::random(),
             };
-            let weight = weight(op, frame_bytes);
-            Plan::Relay(Box::new(Relay { id, terms, weight, call, request }))
+            let (held, answer) = weight(op, frame_bytes);
+            let weight = held + answer;
+            let deadline = load.clock.nanos(deadline);
+            Plan::Relay(Box::new(Relay { id, terms, weight, held, deadline, call, request }))
         }
     }
+}
+
+/// What is answered here needs no seat: it costs no more than its refusal would.
+fn count_local(port: &Port, protocol: Protocol, presence: &Presence) {
+    let load = &port.node.load;
+    let class = load.knobs().classes.of(protocol, presence.app_state());
+    port.meters.on_request(protocol, class);
+    load.census.on(protocol, class, Decision::Admitted);
+}
+
+/// What a client that shows that it lives is told: what holds, and passes where it runs out of them.
+fn pong(port: &Port, presence: &Presence) -> wire::Pong {
+    let (node, now_ms) = (&port.node, unix_ms());
+    let in_foreground = presence.app_state() == wire::AppState::Foreground;
+    let passes = (in_foreground && presence.takes_passes(now_ms, PASSES_EVERY_MS)).then(|| {
+        let class = node.load.knobs().classes.of(Protocol::Resume, presence.app_state());
+        passes::make(&node.feed, &node.config.node, class, now_ms)
+    });
+    let posture = node.load.stances.get().posture.into();
+    wire::Pong { now_ms, posture, passes: passes.flatten() }
 }
 
 /// A refusal as answer to request `id`.
@@ -120,7 +195,7 @@ fn deadline(deadline_ms: u32) -> Duration {
 }
 
 /// Bytes that a request and its answer may occupy. Estimated from above: it bounds what one client can make us hold.
-fn weight(op: &Op, frame_bytes: usize) -> usize {
+fn weight(op: &Op, frame_bytes: usize) -> (usize, usize) {
     let (elements, answer) = match op {
         Op::Sync(_) | Op::History(_) => (0, BATCH_BYTES_MAX),
         Op::ListRooms(_) | Op::ListMembers(_) | Op::ListBlocked(_) => (0, PAGE_BYTES),
@@ -131,12 +206,13 @@ fn weight(op: &Op, frame_bytes: usize) -> usize {
         Op::ReadCounts(_) | Op::ListDevices(_) => (0, SMALL_ANSWER_BYTES * 16),
         _ => (0, SMALL_ANSWER_BYTES),
     };
-    frame_bytes + elements * ELEMENT_BYTES + answer
+    (frame_bytes + elements * ELEMENT_BYTES, answer)
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
+    use buslane_shared::overload::level::Standing;
 
     #[test]
     fn a_deadline_has_a_default_and_a_longest() {
@@ -148,16 +224,19 @@ mod tests {
     #[test]
     fn what_is_small_on_the_wire_and_large_in_memory_is_weighed_as_large() {
         let send = Op::Send(wire::Send { mentions: vec![String::new(); 1_000], ..Default::default() });
-        assert!(weight(&send, 2_000) > 1_000 * size_of::<String>());
+        assert!(weight(&send, 2_000).0 > 1_000 * size_of::<String>());
         let mark = Op::Mark(wire::Mark { cursors: vec![wire::Cursor::default(); 1_000] });
-        assert!(weight(&mark, 2_000) >= 1_000 * size_of::<wire::Cursor>());
-        assert!(weight(&Op::Sync(wire::Sync::default()), 20) >= BATCH_BYTES_MAX);
+        assert!(weight(&mark, 2_000).0 >= 1_000 * size_of::<wire::Cursor>());
+        assert!(weight(&Op::Sync(wire::Sync::default()), 20).1 >= BATCH_BYTES_MAX);
     }
 
     #[test]
     fn only_a_write_may_have_been_applied() {
         let now = Instant::now();
-        let terms = |is_write| Terms { class: Class::Talk, is_write, began: now, deadline: now };
+        let level = Level::new(Class::Talk, Standing::of("alice", 0, 0));
+        let protocol = Protocol::MessageSend;
+        let terms =
+            |is_write| Terms { protocol, class: Class::Talk, level, is_write, began: now, deadline: now };
         for is_write in [true, false] {
             let answer = terms(is_write).give_up(7, Code::Deadline);
             let Some(Outcome::Refusal(refusal)) = answer.result else { panic!("{answer:?}") };

@@ -18,7 +18,8 @@ use quinn::{Connection, ConnectionError, ReadError, WriteError};
 use tokio::time::{Instant, Sleep};
 
 use crate::bulk::BulkStreams;
-use crate::flights::Flights;
+use crate::desk::{Gone, Work};
+use crate::flights::{By, Landed};
 use crate::goodbye;
 use crate::meters::Counted;
 use crate::node::Port;
@@ -106,6 +107,12 @@ impl From<ConnectionError> for End {
     }
 }
 
+impl From<Gone> for End {
+    fn from(_: Gone) -> Self {
+        Self::Silent(Code::Internal)
+    }
+}
+
 impl From<WriteError> for End {
     fn from(error: WriteError) -> Self {
         match error {
@@ -135,7 +142,7 @@ pub(crate) struct Session {
     residence: Residence,
     talk: Talk,
     out: Outbound,
-    flights: Flights,
+    work: Work,
     bulk: BulkStreams,
     /// When the client was last heard, or last had an answer.
     heard: Instant,
@@ -169,7 +176,7 @@ impl Session {
             connection,
             talk,
             out,
-            flights: Flights::default(),
+            work: Work::new(&port.node, port.desk.as_ref()),
             heard: now,
             client_finished: false,
             register_by: Some(now + REGISTRATION_LIMIT),
@@ -201,7 +208,7 @@ impl Session {
             let mut progress = self.deliver(cx, now)?;
             if self.register_by.is_none() {
                 progress |= self.hear(cx, now)?;
-                progress |= self.answer(cx, now);
+                progress |= self.answer(cx, now)?;
                 progress |= self.listen(cx, now)?;
             }
             let written = self.out.flush(cx, now)?;
@@ -223,7 +230,7 @@ impl Session {
         while frames < FRAMES_PER_ROUND
             && !self.client_finished
             && self.out.has_room()
-            && !self.flights.is_heavy()
+            && !self.work.is_heavy()
             && let Poll::Ready(heard) = self.talk.poll_next(cx)
         {
             match heard? {
@@ -235,7 +242,7 @@ impl Session {
             }
             frames += 1;
         }
-        if !self.out.has_room() || self.flights.is_heavy() {
+        if !self.out.has_room() || self.work.is_heavy() {
             // It is we who do not read; the client may have sent the rest of its frame long ago.
             self.talk.pause();
         }
@@ -259,8 +266,8 @@ impl Session {
         match frame.kind {
             Some(client_frame::Kind::Request(request)) => self.on_request(request, len, now),
             Some(client_frame::Kind::Cancel(id)) => {
-                if let Some(answer) = self.flights.cancel(id) {
-                    self.refuse(answer);
+                if let Some(landed) = self.work.cancel(id) {
+                    self.on_landed(landed, now);
                 }
             }
             Some(client_frame::Kind::Seen(upto)) => self.residence.hold.on_seen(upto),
@@ -277,32 +284,42 @@ impl Session {
         let presence = &self.residence.hold.presence;
         match plan(&self.residence.port, presence, request, len, now) {
             Plan::Answer(answer) => self.put(server_frame::Kind::Answer(answer)),
+            Plan::Refuse(answer) => self.refuse(answer),
             Plan::Relay(relay) => {
-                if let Some(answer) = self.flights.begin(relay, &self.residence.port.node.backend) {
-                    self.refuse(answer);
+                if let Some(landed) = self.work.begin(relay) {
+                    self.on_landed(landed, now);
                 }
             }
         }
     }
 
     /// Takes what the backend answers.
-    fn answer(&mut self, cx: &mut Context<'_>, now: Instant) -> bool {
+    fn answer(&mut self, cx: &mut Context<'_>, now: Instant) -> Result<bool, Gone> {
         let mut progress = false;
-        for late in self.flights.expire(now) {
-            self.heard = now;
-            self.refuse(late);
+        for late in self.work.expire(now) {
+            self.on_landed(late, now);
             progress = true;
         }
-        self.flights.advance(cx);
+        self.work.advance(cx)?;
         while self.out.has_room()
-            && let Some(landed) = self.flights.take_landed()
+            && let Some(landed) = self.work.take_landed()
         {
-            self.meters().on_answer(landed.terms.class, now.saturating_duration_since(landed.terms.began));
-            self.heard = now;
-            self.put(server_frame::Kind::Answer(landed.answer));
+            self.on_landed(landed, now);
             progress = true;
         }
-        progress
+        Ok(progress)
+    }
+
+    fn on_landed(&mut self, landed: Landed, now: Instant) {
+        self.heard = now;
+        match landed.by {
+            By::Node => self.refuse(landed.answer),
+            By::Backend => {
+                let took = now.saturating_duration_since(landed.terms.began);
+                self.meters().on_answer(landed.terms.class, took);
+                self.put(server_frame::Kind::Answer(landed.answer));
+            }
+        }
     }
 
     /// Takes what waits in the mailbox, and hears from the rest of the node.
@@ -337,9 +354,10 @@ impl Session {
 
     /// Nothing is due now: gives back what is not needed, looks at the limits, and sleeps until the next of them.
     fn rest(&mut self, cx: &mut Context<'_>, mut now: Instant) -> Result<(), End> {
-        let quiet = self.flights.is_empty() && self.out.is_empty();
+        let quiet = self.work.is_empty() && self.out.is_empty();
         if quiet {
             self.out.rest();
+            self.work.rest();
         }
         if self.client_finished && quiet && self.bulk.is_empty() {
             return Err(End::ByClient);
@@ -358,7 +376,7 @@ impl Session {
             if self.timer.as_mut().poll(cx).is_pending() {
                 return Ok(());
             }
-            self.flights.shrink();
+            self.work.shrink();
             now = Instant::now();
         }
     }
@@ -369,7 +387,7 @@ impl Session {
         let limits = [
             self.talk.frame_due(times.frame_limit()),
             self.out.stalled_at(times.slow_reader_limit()),
-            self.flights.earliest(),
+            self.work.earliest(),
             self.leave_at,
             self.register_by,
         ];
@@ -378,12 +396,8 @@ impl Session {
 
     /// When the client counts as gone. While something is under way for it, it is we who are silent.
     fn idle_at(&self) -> Instant {
-        let limit = self.residence.port.node.config.times.idle_limit();
-        if self.flights.is_empty() && self.bulk.is_empty() {
-            self.heard + limit
-        } else {
-            Instant::now() + limit
-        }
+        let limit = self.residence.port.node.load.idle_limit(Instant::now());
+        if self.work.is_empty() && self.bulk.is_empty() { self.heard + limit } else { Instant::now() + limit }
     }
 
     fn check(&mut self, now: Instant) -> Result<(), End> {
@@ -424,9 +438,9 @@ impl Session {
 
     /// Leaves: first the session, so that its client can have it on another connection, then the connection.
     async fn part(self, end: End) {
-        let Self { connection, mut residence, out, flights, bulk, .. } = self;
+        let Self { connection, mut residence, out, work, bulk, .. } = self;
         // What is under way ends now, not after the goodbye.
-        drop((flights, bulk));
+        drop((work, bulk));
         let port = Arc::clone(&residence.port);
         let trace = residence.hold.presence.session;
         residence.parting = end.parting();

@@ -149,6 +149,7 @@ impl Table {
         devices.push(Arc::clone(&hold.presence));
         // Reported under the lock of the shard: the queue has the order in which things happened to a user.
         if let Some(replaced) = &replaced {
+            hold.presence.inherit(replaced);
             self.report(Change::Closed(Arc::clone(replaced)));
         } else {
             self.count.fetch_add(1, Ordering::Relaxed);

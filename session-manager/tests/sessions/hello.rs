@@ -11,7 +11,7 @@ use quinn::{ConnectionError, Endpoint};
 use tokio::net::UdpSocket;
 use tokio::time::{Instant, timeout};
 
-use crate::phone::{Line, Phone, client_config, closed};
+use crate::phone::{Line, Phone, client_config, closed, showing};
 use crate::stand::{NODE, PATIENCE, Stand, config, until};
 
 /// What a hello is answered with, and the code of the close.
@@ -126,7 +126,7 @@ async fn a_first_frame_that_is_no_hello_is_refused() {
 async fn another_alpn_is_no_session() {
     let stand = Stand::start().await;
     let endpoint = Endpoint::client("127.0.0.1:0".parse().unwrap()).unwrap();
-    let config = client_config(&stand.ca, b"buslane-gate/1", None);
+    let config = showing(client_config(&stand.ca, b"buslane-gate/1", None), stand.pass());
     let connecting = endpoint.connect_with(config, stand.front, "localhost").unwrap();
     let error = timeout(PATIENCE, connecting).await.unwrap().unwrap_err();
     let ConnectionError::ConnectionClosed(close) = &error else { panic!("{error:?}") };
@@ -167,7 +167,7 @@ async fn who_says_no_hello_in_time_is_cut_off() {
 /// A handshake of which the server hears the first packet only, and whose answers nobody hears.
 async fn half_open(stand: &Stand, endpoint: &Endpoint) -> UdpSocket {
     let ear = UdpSocket::bind("127.0.0.1:0").await.unwrap();
-    let config = client_config(&stand.ca, b"buslane/1", None);
+    let config = showing(client_config(&stand.ca, b"buslane/1", None), stand.pass());
     let connecting = endpoint.connect_with(config, ear.local_addr().unwrap(), "localhost").unwrap();
     let mut packet = [0; 2_000];
     let (len, _) = timeout(PATIENCE, ear.recv_from(&mut packet)).await.unwrap().unwrap();

@@ -1,5 +1,6 @@
 //! A client made of nothing but a QUIC connection and frames, so that it can also do what a good client never does.
 
+use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -7,6 +8,7 @@ use buslane_chassis::tls::roots_from_pem;
 use buslane_shared::frame::{FrameDecoder, frame};
 use buslane_shared::id::DeviceId;
 use buslane_shared::limits::SERVER_FRAME_BYTES_MAX;
+use buslane_shared::mark::MarkBytes;
 use buslane_shared::proof::{SESSION_EXPORTER, session_proof};
 use buslane_shared::refusal::Code;
 use buslane_shared::wire::{
@@ -15,7 +17,8 @@ use buslane_shared::wire::{
 use bytes::Bytes;
 use quinn::crypto::rustls::QuicClientConfig;
 use quinn::{
-    ClientConfig, Connection, ConnectionError, Endpoint, RecvStream, SendStream, TransportConfig, VarInt,
+    ClientConfig, Connection, ConnectionError, ConnectionId, Endpoint, RecvStream, SendStream,
+    TransportConfig, VarInt,
 };
 use tokio::time::timeout;
 
@@ -114,6 +117,12 @@ pub fn client_config(ca: &str, alpn: &[u8], window: Option<u32>) -> ClientConfig
     config
 }
 
+/// The same, with the first connection id chosen.
+pub fn showing(mut config: ClientConfig, mark: MarkBytes) -> ClientConfig {
+    config.initial_dst_cid_provider(Arc::new(move || ConnectionId::new(&mark)));
+    config
+}
+
 impl Phone {
     pub fn new(stand: &Stand, user: &str, device: u8) -> Self {
         Self::tuned(stand, user, device, None)
@@ -127,9 +136,19 @@ impl Phone {
         Self { endpoint, config, device: DeviceId::from_bytes([device; 16]), ticket, proof_key }
     }
 
+    /// A connection to the front port, with a fresh pass.
     pub async fn connect(&self, stand: &Stand) -> Connection {
-        let connecting = self.endpoint.connect_with(self.config.clone(), stand.front, "localhost").unwrap();
-        timeout(PATIENCE, connecting).await.expect("a handshake in time").unwrap()
+        self.connect_to(stand.front, stand.pass()).await
+    }
+
+    /// A connection whose first packet shows these bytes.
+    pub async fn connect_to(&self, addr: SocketAddr, mark: MarkBytes) -> Connection {
+        timeout(PATIENCE, self.attempt(addr, mark)).await.expect("a handshake in time").unwrap()
+    }
+
+    /// What comes of such a connection.
+    pub async fn attempt(&self, addr: SocketAddr, mark: MarkBytes) -> Result<Connection, ConnectionError> {
+        self.endpoint.connect_with(showing(self.config.clone(), mark), addr, "localhost").unwrap().await
     }
 
     pub fn proof(&self, connection: &Connection) -> Bytes {

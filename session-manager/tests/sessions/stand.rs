@@ -11,7 +11,9 @@ use buslane_chassis::feed::Feed;
 use buslane_chassis::shutdown::Shutdown;
 use buslane_chassis::tls::{Authority, Identity, install_provider};
 use buslane_session_manager::{Config, SessionManager};
+use buslane_shared::class::Class;
 use buslane_shared::id::DeviceId;
+use buslane_shared::mark::{Mark, MarkBytes};
 use buslane_shared::refusal::{Code, Refusal};
 use buslane_shared::token::{KeyRing, Purpose};
 use buslane_shared::wire::{self, answer::Result as Outcome, from_manager, request::Op, to_manager};
@@ -340,6 +342,15 @@ impl Stand {
 
     pub fn seal(&self, body: &wire::TicketBody) -> Bytes {
         self.ring.seal(Purpose::Ticket, body, random(), unix_ms()).unwrap()
+    }
+
+    /// A fresh pass of a gateway for the front port.
+    pub fn pass(&self) -> MarkBytes {
+        self.mark(&Mark::pass(Class::Look, unix_ms(), u32::from_le_bytes(random())))
+    }
+
+    pub fn mark(&self, mark: &Mark) -> MarkBytes {
+        self.ring.marks().make(mark, unix_ms()).unwrap()
     }
 
     pub fn begin_shutdown(&self) {

@@ -1,0 +1,248 @@
+//! Who goes first at this node, and what everybody is told about it.
+//!
+//! The decisions are those of [`buslane_shared::overload`]; here is what feeds them and what obeys them. `seats` holds the
+//! lanes and who waits in them, `lines` what waits in one session; `pulse` is the loop that gathers the readings every ten
+//! milliseconds, steps the brain and sets everybody's limits; `system`, `lateness` and `dependency` read the signals;
+//! `stance` is what holds and what clients are told; `census` counts what was decided; `overseer` shows all of it to an operator.
+//!
+//! Why it exists: a request is decided on where it comes in, in less than a microsecond, from numbers that were computed
+//! before it came. It must never close a live session, and never wait.
+
+mod census;
+mod dependency;
+pub(crate) mod lateness;
+pub(crate) mod lines;
+pub(crate) mod passes;
+pub(crate) mod pulse;
+pub(crate) mod seats;
+mod stance;
+mod system;
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU32, Ordering};
+use std::time::Duration;
+
+use arc_swap::ArcSwap;
+use buslane_chassis::clock;
+use buslane_shared::Nanos;
+use buslane_shared::class::{Class, Classes, Protocol};
+use buslane_shared::overload::lanes::Why;
+use buslane_shared::overload::level::{Level, Standing};
+use buslane_shared::overload::posture::{self, Usual};
+use buslane_shared::overload::settings::{Complaint, Policy, Settings};
+use buslane_shared::overload::valve::Valve;
+use buslane_shared::refusal::{Busy, Refusal};
+use buslane_shared::wire;
+use bytes::Bytes;
+use tokio::time::Instant;
+
+pub(crate) use census::{Census, Decision};
+pub(crate) use dependency::{Dependency, Pace};
+use seats::Seats;
+pub(crate) use stance::{Stance, Stances};
+
+use crate::config::Config;
+use crate::gate::Gate;
+use crate::presence::Presence;
+
+/// Foreground that was refused comes back after this, and up to twice as long: long enough for a burst to be over, short
+/// enough for a person to wait for.
+const FOREGROUND_RETRY: Duration = Duration::from_millis(500);
+
+/// The same for background, which nobody waits for.
+const BACKGROUND_RETRY: Duration = Duration::from_secs(5);
+
+/// The time of load decisions: nanoseconds since the start of the node.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Clock {
+    start: Instant,
+}
+
+impl Clock {
+    pub(crate) fn start() -> Self {
+        Self { start: Instant::now() }
+    }
+
+    pub(crate) fn now(&self) -> Nanos {
+        self.nanos(Instant::now())
+    }
+
+    pub(crate) fn nanos(&self, at: Instant) -> Nanos {
+        u64::try_from(at.saturating_duration_since(self.start).as_nanos()).unwrap_or(u64::MAX)
+    }
+}
+
+/// The settings of this moment, and what was computed from them.
+pub(crate) struct Knobs {
+    pub(crate) settings: Settings,
+    pub(crate) classes: Classes,
+    dry_run: [bool; 8],
+}
+
+impl Knobs {
+    fn new(settings: Settings) -> Result<Self, Complaint> {
+        settings.check()?;
+        let classes = settings.class_table()?;
+        let dry_run = Class::ALL.map(|class| settings.dry_run.contains(&class));
+        Ok(Self { settings, classes, dry_run })
+    }
+
+    /// Whether refusals of this class are only counted.
+    pub(crate) fn is_dry_run(&self, class: Class) -> bool {
+        self.dry_run.get(class.index()).copied().unwrap_or(false)
+    }
+}
+
+/// Everything about load that the tasks of this node share.
+pub(crate) struct Load {
+    pub(crate) clock: Clock,
+    knobs: ArcSwap<Knobs>,
+    pub(crate) valve: Valve,
+    pub(crate) seats: Arc<Seats>,
+    pub(crate) census: Census,
+    pub(crate) dependency: Dependency,
+    pub(crate) stances: Stances,
+    /// Whether background logins may begin.
+    pub(crate) gate: Arc<Gate>,
+    /// Logins of the wake port that have begun.
+    pub(crate) logins: AtomicU32,
+    logins_max: u32,
+    /// What clients are told while nothing is the matter.
+    usual: Usual,
+    /// Makes the standing of users unknowable from outside.
+    key: u64,
+}
+
+/// Where a request stands, and whether it is admitted.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Ranked {
+    pub(crate) class: Class,
+    pub(crate) level: Level,
+    pub(crate) admitted: bool,
+}
+
+impl Load {
+    pub(crate) fn new(config: &Config, gate: &Arc<Gate>) -> Result<Self, Complaint> {
+        let settings = config.overload.0.clone();
+        let usual = Usual {
+            ping_interval_ms: config.times.ping_interval_ms,
+            idle_limit_ms: config.times.idle_limit_ms,
+        };
+        let clock = Clock::start();
+        let seats = Seats::new(&settings, clock);
+        Ok(Self {
+            clock,
+            knobs: ArcSwap::from_pointee(Knobs::new(settings)?),
+            valve: Valve::default(),
+            seats,
+            census: Census::new(),
+            dependency: Dependency::default(),
+            stances: Stances::new(clock::unix_ms()),
+            gate: Arc::clone(gate),
+            logins: AtomicU32::new(0),
+            logins_max: config.bounds.handshakes_max,
+            usual,
+            key: u64::from_le_bytes(clock::random()),
+        })
+    }
+
+    /// The settings of this moment.
+    pub(crate) fn knobs(&self) -> Arc<Knobs> {
+        self.knobs.load_full()
+    }
+
+    /// Ranks a request of a session, and says whether requests of its rank are admitted now. A claim to be foreground beyond
+    /// what one session may claim makes it background.
+    pub(crate) fn rank(&self, protocol: Protocol, presence: &Presence, now: Instant) -> Ranked {
+        let knobs = self.knobs.load();
+        let mut class = knobs.classes.of(protocol, presence.app_state());
+        if class.is_foreground()
+            && knobs.settings.policy == Policy::Buslane
+            && !presence.claim(&knobs.settings.claims, self.clock.nanos(now))
+        {
+            metrics::counter!("buslane_session_manager_demotions_total", "protocol" => protocol.name())
+                .increment(1);
+            class = Class::Wake;
+        }
+        self.judge(&knobs, protocol, class, presence.user.as_str())
+    }
+
+    fn judge(&self, knobs: &Knobs, protocol: Protocol, class: Class, user: &str) -> Ranked {
+        let standing = Standing::of(user, self.key, clock::unix_ms());
+        let level = Level::new(class, standing);
+        let mut admitted = self.valve.admit(protocol, level, standing.bits);
+        if !admitted {
+            if knobs.is_dry_run(class) {
+                self.census.on(protocol, class, Decision::DryRun);
+                admitted = true;
+            } else {
+                self.census.on(protocol, class, Decision::Level);
+            }
+        }
+        Ranked { class, level, admitted }
+    }
+
+    /// The level of a class for this user.
+    pub(crate) fn level(&self, class: Class, user: &str) -> Level {
+        Level::new(class, Standing::of(user, self.key, clock::unix_ms()))
+    }
+
+    /// Ranks what is no request of a session yet.
+    pub(crate) fn rank_login(&self, protocol: Protocol, app_state: wire::AppState, user: &str) -> Ranked {
+        let knobs = self.knobs.load();
+        self.judge(&knobs, protocol, knobs.classes.of(protocol, app_state), user)
+    }
+
+    /// The lanes have turned a request away. `true`: it goes on without a seat, its class is only tried out.
+    pub(crate) fn on_turned_away(&self, protocol: Protocol, class: Class, why: Why) -> bool {
+        let is_dry_run = self.knobs.load().is_dry_run(class);
+        let decision = if is_dry_run { Decision::DryRun } else { Decision::Lane(why) };
+        self.census.on(protocol, class, decision);
+        is_dry_run
+    }
+
+    /// The refusal of a request for lack of capacity. It always says when to come back, and never to all the same.
+    pub(crate) fn busy(&self, class: Class, level: Level) -> Refusal {
+        let least = if class.is_foreground() { FOREGROUND_RETRY } else { BACKGROUND_RETRY };
+        let least_ms = u32::try_from(least.as_millis()).unwrap_or(u32::MAX);
+        let retry_after_ms = rand::random_range(least_ms..=least_ms.saturating_mul(2));
+        let posture = self.stances.get().posture;
+        Refusal::busy(Busy { class, level: level.number(), posture, slot: Bytes::new() }, retry_after_ms)
+    }
+
+    /// What a session in this app state is told now.
+    pub(crate) fn advice(&self, app_state: wire::AppState) -> wire::Advice {
+        let knobs = self.knobs.load();
+        let posture = self.stances.get().posture;
+        posture::advice(posture, &knobs.settings.posture, self.usual, &knobs.classes, app_state)
+    }
+
+    /// How long a client may be silent now: never less than any client was told lately.
+    pub(crate) fn idle_limit(&self, now: Instant) -> Duration {
+        let factor = if self.stances.is_patient(self.clock.nanos(now)) { self.patience() } else { 1 };
+        Duration::from_millis(self.usual.idle_limit_ms.into()) * factor
+    }
+
+    /// Share of the places for logins at the wake port that are taken.
+    pub(crate) fn handshakes_share(&self) -> f64 {
+        f64::from(self.logins.load(Ordering::Relaxed)) / f64::from(self.logins_max.max(1))
+    }
+
+    /// Takes over what holds now.
+    pub(crate) fn set_stance(&self, stance: Stance) {
+        let longest = Duration::from_millis(self.usual.idle_limit_ms.into()) * self.patience();
+        self.stances.set(stance, self.clock.now(), longest);
+    }
+
+    /// Takes over other settings. Who has a seat keeps it, and who waits waits on.
+    pub(crate) fn reconfigure(&self, settings: Settings) -> Result<(), Complaint> {
+        let knobs = Knobs::new(settings)?;
+        self.seats.with(|lanes, _| lanes.reconfigure(&knobs.settings));
+        self.knobs.store(Arc::new(knobs));
+        Ok(())
+    }
+
+    fn patience(&self) -> u32 {
+        self.knobs.load().settings.posture.ping_factor.max(1)
+    }
+}

@@ -1,0 +1,173 @@
+//! Whether there is room for one more session, once it is known whose it is.
+//!
+//! Why it exists: the first packet was judged by what it showed; here some turn out to ask for more than that, and some bring
+//! their slot with the hello. Whoever is looked at goes through the valve like a request. Whoever comes by himself goes on if
+//! he had a session or a slot; in an emergency all others get a slot. It must never defer anybody twice who returned in his time.
+
+use buslane_chassis::clock;
+use buslane_shared::UnixMs;
+use buslane_shared::class::{Class, Protocol};
+use buslane_shared::mark::{Kind, Lane, MARK_BYTES, Mark, MarkError, NodeTag, Use, Used};
+use buslane_shared::overload::level::Level;
+use buslane_shared::overload::logins::Verdict;
+use buslane_shared::overload::posture;
+use buslane_shared::overload::settings::Policy;
+use buslane_shared::refusal::{Busy, Code, Refusal};
+use buslane_shared::wire;
+use bytes::Bytes;
+use metrics::counter;
+use parking_lot::Mutex;
+use tokio::time::Instant;
+
+use crate::hello::Verified;
+use crate::load::{Decision, Ranked};
+use crate::node::Port;
+
+/// Slots remembered as used, for each eleven minutes.
+const USED_MAX: usize = 1 << 20;
+
+/// When the ledger is full nobody knows when there will be room.
+const LATER_MS: std::ops::RangeInclusive<u32> = 60_000..=300_000;
+
+/// Why there is no session.
+#[derive(Debug)]
+pub(crate) enum Turned {
+    /// For this reason.
+    Refused(Refusal),
+    /// There is no room for one that the phone opens by itself: it gets a slot, see [`defer`].
+    Deferred(Level),
+}
+
+impl From<Refusal> for Turned {
+    fn from(refusal: Refusal) -> Self {
+        Self::Refused(refusal)
+    }
+}
+
+/// Slots that were used, however they were shown.
+pub(crate) struct UsedSlots(Mutex<Used>);
+
+impl Default for UsedSlots {
+    fn default() -> Self {
+        Self(Mutex::new(Used::new(USED_MAX)))
+    }
+}
+
+impl UsedSlots {
+    fn take(&self, slot: &Mark, now_ms: UnixMs) -> Use {
+        // A slot that is shown in a first packet and again in a hello has other bytes there, and the same contents.
+        let identity = u64::from(slot.nonce) << 32 | (slot.from_ms & u64::from(u32::MAX));
+        self.0.lock().take(identity, now_ms)
+    }
+}
+
+/// Whether this hello may have its session.
+pub(crate) fn check(
+    port: &Port,
+    hello: &wire::Hello,
+    verified: &Verified,
+    mark: Option<Mark>,
+) -> Result<(), Turned> {
+    match port.lane() {
+        Lane::Front => at_front(port, verified),
+        Lane::Wake => at_wake(port, hello, verified, mark),
+    }
+}
+
+fn protocol(verified: &Verified) -> Protocol {
+    if verified.resume.is_some() { Protocol::Resume } else { Protocol::Login }
+}
+
+fn at_front(port: &Port, verified: &Verified) -> Result<(), Turned> {
+    let (load, protocol) = (&port.node.load, protocol(verified));
+    let Ranked { class, level, admitted } =
+        load.rank_login(protocol, verified.app_state, verified.user.as_str());
+    if !admitted {
+        return Err(load.busy(class, level).into());
+    }
+    load.census.on(protocol, class, Decision::Admitted);
+    Ok(())
+}
+
+fn at_wake(port: &Port, hello: &wire::Hello, verified: &Verified, mark: Option<Mark>) -> Result<(), Turned> {
+    let (load, protocol) = (&port.node.load, protocol(verified));
+    let has_slot = match mark.filter(|mark| mark.kind == Kind::Slot) {
+        Some(slot) => use_up(port, &slot)?,
+        None if hello.slot.is_empty() => false,
+        None => shown_in_hello(port, &hello.slot)?,
+    };
+    let knobs = load.knobs();
+    // What comes to this port is what a phone does by itself, whatever the app says of itself.
+    let ranked = load.rank_login(protocol, wire::AppState::Background, verified.user.as_str());
+    let is_off = knobs.settings.policy == Policy::Buslane
+        && posture::refuses(load.stances.get().posture, protocol, ranked.class);
+    if is_off && !has_slot && !knobs.is_dry_run(ranked.class) {
+        load.census.on(protocol, ranked.class, Decision::Level);
+        return Err(Turned::Deferred(ranked.level));
+    }
+    load.census.on(protocol, ranked.class, Decision::Admitted);
+    Ok(())
+}
+
+/// Somebody returns with the slot that he was given. False: he is too late, and has none.
+fn shown_in_hello(port: &Port, slot: &Bytes) -> Result<bool, Turned> {
+    let (node, now_ms) = (&port.node, clock::unix_ms());
+    let tag = NodeTag::of(&node.config.node);
+    match node.feed.keys().marks().read_at(slot, tag, now_ms) {
+        Ok(mark) if mark.kind == Kind::Slot => use_up(port, &mark),
+        Ok(_) => Err(bad("pass")),
+        Err(MarkError::Late) => {
+            count("late");
+            Ok(false)
+        }
+        Err(MarkError::Early { wait_ms }) => {
+            count("early");
+            let wait_ms = u32::try_from(wait_ms).unwrap_or(u32::MAX);
+            let class = Class::Wake;
+            let level = node.load.level(class, "");
+            let posture = node.load.stances.get().posture;
+            let busy = Busy { class, level: level.number(), posture, slot: slot.clone() };
+            Err(Refusal::busy(busy, wait_ms).into())
+        }
+        Err(error) => Err(bad(error.name())),
+    }
+}
+
+fn use_up(port: &Port, slot: &Mark) -> Result<bool, Turned> {
+    match port.node.slots.take(slot, clock::unix_ms()) {
+        Use::First => {
+            count("used");
+            Ok(true)
+        }
+        used => Err(bad(used.name())),
+    }
+}
+
+fn bad(how: &'static str) -> Turned {
+    count(how);
+    Refusal::of(Code::BadSlot).into()
+}
+
+fn count(how: &'static str) {
+    counter!("buslane_session_manager_slots_total", "how" => how).increment(1);
+}
+
+/// The refusal of somebody at the wake port, with his slot. For threads of that port.
+pub(crate) fn defer(port: &Port, level: Level) -> Refusal {
+    let (node, now, now_ms) = (&port.node, Instant::now(), clock::unix_ms());
+    let (slot, wait_ms) = match node.load.gate.defer(now) {
+        Verdict::Defer(grant) => {
+            let wait_ms = grant.wait_ms(node.load.gate.nanos(now));
+            let tag = NodeTag::of(&node.config.node);
+            let at_ms = now_ms.saturating_add(wait_ms.into());
+            let nonce = u32::from_le_bytes(clock::random());
+            let mark = Mark::slot(Class::Wake, tag, at_ms, grant.tolerance_ms(), nonce);
+            (node.feed.keys().marks().make(&mark, now_ms), wait_ms)
+        }
+        Verdict::Admit | Verdict::Later | Verdict::Silence => (None, rand::random_range(LATER_MS)),
+    };
+    count(if slot.is_some() { "given" } else { "none_left" });
+    let slot = slot.map(|mark: [u8; MARK_BYTES]| Bytes::copy_from_slice(&mark)).unwrap_or_default();
+    let posture = node.load.stances.get().posture;
+    Refusal::busy(Busy { class: Class::Wake, level: level.number(), posture, slot }, wait_ms)
+}
