@@ -1,7 +1,7 @@
 //! The data folder of an `up`: what lies where in it, and that one process at a time uses it.
 //!
 //! `config.toml` settings | `tls/` certificates | `store/` everything durable | `admin.token` the operator's right |
-//! `run.json` where it listens now | `lock`. The keys that open the records lie outside of it, so that a stolen folder
+//! `orders.json` what operators have ordered | `audit.*` what they did | `run.json` where it listens now | `lock`. The keys that open the records lie outside of it, so that a stolen folder
 //! or a copy of it opens nothing. This file never creates anything before it holds the lock.
 
 use std::fs::{File, OpenOptions, TryLockError};
