@@ -117,7 +117,8 @@ impl Book {
         self.audit.record(entry).await?;
         let mut next = self.kept.lock().clone();
         next.give(order.clone(), now_ms);
-        let not_kept = self.keep(next).await;
+        let not_kept = self.keep(next.clone()).await;
+        self.publish(next);
         metrics::counter!("buslane_orders_total", "kind" => order.kind.name()).increment(1);
         Ok(Given { order, not_kept })
     }
@@ -183,6 +184,8 @@ impl Book {
             tracing::info!(order = order.id, kind = order.kind.name(), reason = ?order.reason, author = ?order.author, "ordered elsewhere");
         }
         if next != before {
+            // It is kept where it was given: here it is obeyed first.
+            self.publish(next.clone());
             self.keep(next).await;
         }
     }
@@ -208,25 +211,28 @@ impl Book {
                 tracing::error!(%error, order = order.id, "the end of an order was not recorded");
             }
         }
+        self.publish(next.clone());
         self.keep(next).await;
     }
 
-    /// Writes it, then lets it be obeyed; why it could not be written, if so: an order is obeyed all the same.
-    async fn keep(&self, next: Kept) -> Option<String> {
-        let (path, written) = (self.path.clone(), next.clone());
-        let written = tokio::task::spawn_blocking(move || file::write(&path, &written)).await;
-        let not_kept = match written {
-            Ok(Ok(())) => None,
-            Ok(Err(error)) => Some(error.to_string()),
-            Err(error) => Some(error.to_string()),
-        };
-        if let Some(why) = &not_kept {
-            let path = self.path.display();
-            tracing::error!(%path, why, "the order book was not written: orders hold until a restart");
-        }
+    /// Lets it be obeyed.
+    fn publish(&self, next: Kept) {
         self.orders.send_replace(Arc::new(next.orders.clone()));
         *self.kept.lock() = next;
-        not_kept
+    }
+
+    /// Writes it; why that could not be, if so: an order is obeyed all the same.
+    async fn keep(&self, next: Kept) -> Option<String> {
+        let path = self.path.clone();
+        let written = tokio::task::spawn_blocking(move || file::write(&path, &next)).await;
+        let why = match written {
+            Ok(Ok(())) => return None,
+            Ok(Err(error)) => error.to_string(),
+            Err(error) => error.to_string(),
+        };
+        let path = self.path.display();
+        tracing::error!(%path, why, "the order book was not written: orders hold until a restart");
+        Some(why)
     }
 }
 
