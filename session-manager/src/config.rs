@@ -12,6 +12,9 @@ use buslane_shared::overload::settings::Settings;
 use garde::Validate;
 use serde::Deserialize;
 
+/// How many times longer than usual clients may be silent in an emergency, at most: the largest `ping_factor`.
+const PATIENCE_MAX: u32 = 20;
+
 /// The settings of a session manager.
 #[derive(Debug, Clone, Deserialize, Validate)]
 #[serde(default, deny_unknown_fields)]
@@ -170,9 +173,10 @@ impl Times {
         millis(self.drain_ms)
     }
 
-    /// After this the stack itself drops a connection. Later than the idle limit, so that a client is told why.
+    /// After this the stack itself drops a connection. Later than the idle limit, so that a client is told why; also than the
+    /// longest that clients may be asked for in an emergency, because it is fixed when a connection begins.
     pub(crate) fn quic_idle_timeout(&self) -> Duration {
-        self.idle_limit() + Duration::from_secs(10)
+        self.idle_limit() * PATIENCE_MAX + Duration::from_secs(10)
     }
 }
 

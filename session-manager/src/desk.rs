@@ -53,6 +53,11 @@ impl Room {
         self.1.clone()
     }
 
+    /// Runs a task there.
+    pub(crate) fn spawn(&self, task: impl Future<Output = ()> + Send + 'static) {
+        self.1.0.spawn(task);
+    }
+
     /// Ends the threads.
     pub(crate) async fn close(mut self) {
         if let Some(runtime) = self.0.take() {
@@ -77,6 +82,11 @@ impl Drop for Room {
 pub(crate) struct Desk(Handle);
 
 impl Desk {
+    /// Does something there, some time.
+    pub(crate) fn later(&self, work: impl FnOnce() + Send + 'static) {
+        self.0.spawn(async move { work() });
+    }
+
     /// Does something there and waits for it. It ends when this is dropped.
     pub(crate) async fn run<T: Send + 'static>(
         &self,

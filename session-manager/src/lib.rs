@@ -14,6 +14,7 @@
 
 mod bulk;
 pub mod config;
+mod courier;
 mod desk;
 mod door;
 mod event;
@@ -25,6 +26,7 @@ mod link;
 mod load;
 mod login;
 mod meters;
+mod news;
 mod node;
 mod outbound;
 mod ports;
@@ -44,25 +46,32 @@ use std::time::Duration;
 
 use buslane_chassis::api::Backend;
 use buslane_chassis::feed::{Feed, Revocation};
+use buslane_chassis::oversee::Overseer;
 use buslane_chassis::quic::{EndpointError, Tuning};
 use buslane_chassis::shutdown::Shutdown;
 use buslane_chassis::tls::Identity;
 use buslane_shared::limits::BULK_STREAMS_MAX;
 use buslane_shared::mark::Lane;
-use buslane_shared::overload::settings::Complaint;
+use buslane_shared::overload::orders::Orders;
+use buslane_shared::overload::settings::{Complaint, Settings};
 use buslane_shared::wire;
-use tokio::sync::broadcast;
+use futures_util::future::BoxFuture;
+use tokio::sync::{broadcast, watch};
 use tokio::time::{Instant, timeout_at};
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
 pub use config::Config;
 
+use courier::Backlog;
 use desk::Room;
 use door::Door;
 use gate::Gate;
-use link::Link;
+use link::{Link, Reports};
 use load::Load;
+use load::lateness::Lateness;
+use load::overseer::Oversight;
+use load::pulse::Pulse;
 use meters::Meters;
 use node::{Node, Port};
 use ports::Listener;
@@ -105,7 +114,25 @@ pub struct SessionManager {
     desk: Room,
     queues: Queues,
     revocations: broadcast::Receiver<Revocation>,
+    orders: watch::Receiver<Arc<Orders>>,
     shutdown: Shutdown,
+}
+
+/// Changes the settings of a running session manager. All of overload control can be changed; what else there is was used when
+/// the ports were bound.
+#[derive(Clone)]
+pub struct Tuner(Arc<Node>);
+
+impl Tuner {
+    /// The settings of overload control that hold now.
+    pub fn overload(&self) -> Settings {
+        self.0.load.knobs().settings.clone()
+    }
+
+    /// Takes over others. Who has a seat keeps it, what was learnt stays.
+    pub fn set_overload(&self, settings: Settings) -> Result<(), Complaint> {
+        self.0.load.reconfigure(settings)
+    }
 }
 
 impl SessionManager {
@@ -119,7 +146,7 @@ impl SessionManager {
     ) -> Result<Self, BindError> {
         let tuning = Tuning::session(config.times.quic_idle_timeout(), BULK_STREAMS_MAX);
         let gate = Arc::new(Gate::new(&config.overload));
-        let watch = |lane| Watch::new(lane, &feed, &config.node, &gate);
+        let watch = |lane| Watch::new(lane, &feed, &config, &gate);
         let threads = config.front_threads();
         let front = Listener::bind(watch(Lane::Front), threads, config.front, identity, tuning)?;
         let wake = Listener::bind(watch(Lane::Wake), 1, config.wake, identity, tuning)?;
@@ -135,8 +162,26 @@ impl SessionManager {
             tuning,
             load,
             slots: UsedSlots::default(),
+            backlog: Arc::new(Backlog::new()),
         });
-        Ok(Self { node, front, wake, desk, queues, revocations, shutdown: shutdown.clone() })
+        let (_, orders) = watch::channel(Arc::new(Orders::default()));
+        Ok(Self { node, front, wake, desk, queues, revocations, orders, shutdown: shutdown.clone() })
+    }
+
+    /// Obeys these orders. Without them it obeys none.
+    #[must_use]
+    pub fn obeying(self, orders: watch::Receiver<Arc<Orders>>) -> Self {
+        Self { orders, ..self }
+    }
+
+    /// For an operator's questions about load.
+    pub fn overseer(&self) -> Arc<dyn Overseer> {
+        Arc::new(Oversight(Arc::clone(&self.node)))
+    }
+
+    /// For settings that are changed while it runs.
+    pub fn tuner(&self) -> Tuner {
+        Tuner(Arc::clone(&self.node))
     }
 
     /// Address of the front port; with port 0 configured, the port that the system chose.
@@ -154,22 +199,31 @@ impl SessionManager {
         let (over, draining) = (CancellationToken::new(), CancellationToken::new());
         let _over = over.clone().drop_guard();
         let announcement = self.announcement();
-        let Self { node, front, wake, desk, queues, revocations, shutdown } = self;
+        let Self { node, front, wake, desk, queues, revocations, orders, shutdown } = self;
         let (background, sessions) = (TaskTracker::new(), TaskTracker::new());
-        let link = Link::new(Arc::clone(&node), announcement, queues.changes, draining.clone());
-        let until = |task| {
-            let over = over.clone();
-            async move {
-                over.run_until_cancelled(task).await;
-            }
-        };
-        let work: [futures_util::future::BoxFuture<'static, ()>; 3] = [
+        let (reports, load) = watch::channel(wire::Load::default());
+        let reported = Reports { load, orders: orders.clone() };
+        let link = Link::new(Arc::clone(&node), announcement, queues.changes, draining.clone(), reported);
+        let lateness = Lateness::new(node.config.front_threads());
+        for probe in lateness.probes() {
+            front.spawn(until(&over, probe));
+        }
+        let pulse = Pulse::new(&node, orders, reports, lateness);
+        let desk_work: [BoxFuture<'static, ()>; 2] = [
+            Box::pin(Arc::clone(&node.backlog).run(Arc::clone(&node))),
+            Box::pin(news::run(Arc::clone(&node))),
+        ];
+        for task in desk_work {
+            desk.spawn(until(&over, task));
+        }
+        let work: [BoxFuture<'static, ()>; 4] = [
+            Box::pin(pulse.run()),
             Box::pin(link.run()),
             Box::pin(queues.waiting.run(Arc::clone(&node.table))),
             Box::pin(revocations::run(Arc::clone(&node), revocations)),
         ];
         for task in work {
-            background.spawn(until(task));
+            background.spawn(until(&over, task));
         }
         for (name, listener, desk) in [("front", &front, None), ("wake", &wake, Some(desk.desk()))] {
             let port = Arc::new(Port { node: Arc::clone(&node), meters: Meters::new(name), desk });
@@ -209,6 +263,14 @@ impl SessionManager {
             draining: false,
             sessions: 0,
         }
+    }
+}
+
+/// Runs a task until then.
+fn until<T: Future<Output = ()>>(over: &CancellationToken, task: T) -> impl Future<Output = ()> + use<T> {
+    let over = over.clone();
+    async move {
+        over.run_until_cancelled(task).await;
     }
 }
 

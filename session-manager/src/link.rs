@@ -11,14 +11,18 @@ use std::time::Duration;
 use buslane_chassis::api::LINK_QUEUE;
 use buslane_chassis::clock;
 use buslane_shared::backoff::{Backoff, Policy};
+use buslane_shared::class::Protocol;
 use buslane_shared::id::{DeviceId, SessionId};
+use buslane_shared::mailbox::Pushed;
+use buslane_shared::overload::orders::Orders;
 use buslane_shared::wire::{self, from_manager, to_manager};
 use metrics::{counter, gauge};
-use tokio::sync::mpsc;
+use tokio::sync::{mpsc, watch};
 use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 
 use crate::event::Forms;
+use crate::load::Decision;
 use crate::node::Node;
 use crate::presence::Presence;
 use crate::table::Change;
@@ -46,9 +50,18 @@ pub(crate) struct Link {
     announcement: wire::Node,
     changes: mpsc::Receiver<Change>,
     draining: CancellationToken,
+    reports: Reports,
     /// What was reported under which number, until the backend confirms it.
     unconfirmed: VecDeque<(u64, Vec<Arc<Presence>>)>,
     reported: u64,
+}
+
+/// What else goes up, whenever it changes: only the last of each counts.
+pub(crate) struct Reports {
+    /// How loaded this node is.
+    pub(crate) load: watch::Receiver<wire::Load>,
+    /// What operators have ordered here, for the others.
+    pub(crate) orders: watch::Receiver<Arc<Orders>>,
 }
 
 type Up = mpsc::Sender<wire::FromManager>;
@@ -60,8 +73,9 @@ impl Link {
         announcement: wire::Node,
         changes: mpsc::Receiver<Change>,
         draining: CancellationToken,
+        reports: Reports,
     ) -> Self {
-        Self { node, announcement, changes, draining, unconfirmed: VecDeque::new(), reported: 0 }
+        Self { node, announcement, changes, draining, reports, unconfirmed: VecDeque::new(), reported: 0 }
     }
 
     /// Keeps the link. Never returns; its owner stops it.
@@ -93,6 +107,8 @@ impl Link {
         self.unconfirmed.clear();
         self.announce(&up).await?;
         self.report_all(&up).await?;
+        self.send_load(&up).await?;
+        self.send_orders(&up).await?;
         let mut told_draining = self.draining.is_cancelled();
         let (mut changes, mut frames) = (Vec::new(), Vec::new());
         loop {
@@ -116,6 +132,8 @@ impl Link {
                         self.report(&up, changes.drain(..)).await?;
                     }
                 }
+                Ok(()) = self.reports.load.changed() => self.send_load(&up).await?,
+                Ok(()) = self.reports.orders.changed() => self.send_orders(&up).await?,
                 () = self.draining.cancelled(), if !told_draining => {
                     told_draining = true;
                     self.announce(&up).await?;
@@ -131,6 +149,16 @@ impl Link {
             ..self.announcement.clone()
         };
         send(up, from_manager::Kind::Announce(node)).await
+    }
+
+    async fn send_load(&mut self, up: &Up) -> Option<()> {
+        let load = *self.reports.load.borrow_and_update();
+        send(up, from_manager::Kind::Load(load)).await
+    }
+
+    async fn send_orders(&mut self, up: &Up) -> Option<()> {
+        let orders = wire::OrderSet::from(&**self.reports.orders.borrow_and_update());
+        send(up, from_manager::Kind::Orders(orders)).await
     }
 
     fn takes_changes(&self) -> bool {
@@ -195,20 +223,37 @@ impl Link {
         }
     }
 
+    /// Those that somebody looks at get the event now, all others from the courier.
     fn deliver(&self, deliver: &wire::Deliver) {
-        let (mut kept, mut behind) = (0, 0);
+        let (mut kept, mut behind, mut others) = (0, 0, Vec::new());
+        let knobs = self.node.load.knobs();
         let forms = Forms::new(&deliver.event).and_then(|mut forms| {
             for target in &deliver.targets {
                 let except = DeviceId::try_from(&target.except_device).ok();
                 let event = forms.of(target.notify)?;
-                let (k, b) = self.node.table.deliver(&target.user, except, &event);
-                kept += k;
-                behind += b;
+                self.node.table.visit(&target.user, except, |presence| {
+                    let class = knobs.classes.of(Protocol::Delivery, presence.app_state());
+                    self.node.load.census.on(Protocol::Delivery, class, Decision::Admitted);
+                    // The mailbox of a session at the wake port may be held by a thread that does not run.
+                    let goes_first = class.is_foreground() && presence.is_at_front();
+                    if !goes_first || presence.is_backlogged() {
+                        others.push((Arc::clone(presence), event.clone()));
+                        return;
+                    }
+                    match presence.push(event.clone()) {
+                        Pushed::Kept => kept += 1,
+                        Pushed::FellBehind => behind += 1,
+                    }
+                });
             }
             Ok(())
         });
         if let Err(error) = forms {
             tracing::error!(%error, "the backend delivered what is no event; the versions do not fit");
+        }
+        if !others.is_empty() {
+            kept += others.len() as u64;
+            behind += self.node.backlog.add(others);
         }
         counter!("buslane_session_manager_deliveries_total").increment(kept);
         if behind > 0 {

@@ -12,6 +12,7 @@ mod census;
 mod dependency;
 pub(crate) mod lateness;
 pub(crate) mod lines;
+pub(crate) mod overseer;
 pub(crate) mod passes;
 pub(crate) mod pulse;
 pub(crate) mod seats;

@@ -8,6 +8,7 @@ use buslane_chassis::quic::Tuning;
 use buslane_shared::mark::Lane;
 
 use crate::config::Config;
+use crate::courier::Backlog;
 use crate::desk::Desk;
 use crate::load::Load;
 use crate::meters::Meters;
@@ -23,6 +24,7 @@ pub(crate) struct Node {
     pub(crate) tuning: Tuning,
     pub(crate) load: Load,
     pub(crate) slots: UsedSlots,
+    pub(crate) backlog: Arc<Backlog>,
 }
 
 /// The node as the tasks of one port see it.

@@ -5,7 +5,7 @@
 //! across an await, and whoever pushes must never wait for whoever reads.
 
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, AtomicI32, AtomicU64, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicI32, AtomicU32, AtomicU64, Ordering};
 use std::task::{Context, Waker};
 use std::time::Duration;
 
@@ -48,6 +48,10 @@ pub(crate) struct Presence {
     claims: Mutex<Claims>,
     /// Whether its connection is at the front port.
     at_front: AtomicBool,
+    /// Events of it that wait with the courier.
+    backlogged: AtomicU32,
+    /// It will be told that it is behind.
+    owes_behind: AtomicBool,
     /// When it was given passes the last time.
     passes_ms: AtomicU64,
     post: Mutex<Post>,
@@ -115,6 +119,8 @@ impl Presence {
             app_state,
             claims: Mutex::default(),
             at_front: AtomicBool::new(false),
+            backlogged: AtomicU32::new(0),
+            owes_behind: AtomicBool::new(false),
             passes_ms: AtomicU64::new(0),
             post: Mutex::new(post),
         };
@@ -188,6 +194,34 @@ impl Presence {
     /// Whether its connection is at the front port.
     pub(crate) fn is_at_front(&self) -> bool {
         self.at_front.load(Ordering::Relaxed)
+    }
+
+    /// An event of it waits with the courier.
+    pub(crate) fn on_backlogged(&self) {
+        self.backlogged.fetch_add(1, Ordering::Relaxed);
+    }
+
+    /// One of those is in the mailbox now.
+    pub(crate) fn on_unbacklogged(&self) {
+        // Whoever sees that nothing waits must also find what was put into the mailbox.
+        self.backlogged.fetch_sub(1, Ordering::Release);
+    }
+
+    /// Whether events of it wait with the courier: the next ones go behind them.
+    pub(crate) fn is_backlogged(&self) -> bool {
+        self.backlogged.load(Ordering::Acquire) > 0
+    }
+
+    /// It must be told that it is behind. False: that was known.
+    pub(crate) fn owe_behind(&self) -> bool {
+        !self.owes_behind.swap(true, Ordering::Relaxed)
+    }
+
+    /// Tells it that it is behind, where it must be told.
+    pub(crate) fn pay_behind(&self) {
+        if self.owes_behind.swap(false, Ordering::Relaxed) {
+            self.fall_behind();
+        }
     }
 
     /// Whether one more claim that somebody is looking is believed.

@@ -132,7 +132,13 @@ struct Residence {
 
 impl Drop for Residence {
     fn drop(&mut self) {
-        self.port.node.table.part(&self.hold, self.parting);
+        match &self.port.desk {
+            None => self.port.node.table.part(&self.hold, self.parting),
+            Some(desk) => {
+                let (node, hold, parting) = (Arc::clone(&self.port.node), self.hold.clone(), self.parting);
+                desk.later(move || node.table.part(&hold, parting));
+            }
+        }
     }
 }
 

@@ -14,9 +14,7 @@ use std::time::Duration;
 
 use buslane_shared::UnixMs;
 use buslane_shared::id::{DeviceId, SessionId, UserId};
-use buslane_shared::mailbox::Pushed;
 use buslane_shared::refusal::{Code, Refusal};
-use bytes::Bytes;
 use dashmap::DashMap;
 use dashmap::mapref::entry::Entry;
 use metrics::{Gauge, gauge};
@@ -219,17 +217,11 @@ impl Table {
         self.users.remove_if(user, |_, devices| devices.is_empty());
     }
 
-    /// Puts an event into the mailboxes of a user's devices; returns how many took it and how many fell behind.
-    pub(crate) fn deliver(&self, user: &str, except: Option<DeviceId>, event: &Bytes) -> (u64, u64) {
-        let Some(devices) = self.users.get(user) else { return (0, 0) };
-        let (mut kept, mut behind) = (0, 0);
-        for presence in devices.iter().filter(|p| Some(p.device) != except) {
-            match presence.push(event.clone()) {
-                Pushed::Kept => kept += 1,
-                Pushed::FellBehind => behind += 1,
-            }
+    /// Shows every session of a user, but that of one device.
+    pub(crate) fn visit(&self, user: &str, except: Option<DeviceId>, mut visit: impl FnMut(&Arc<Presence>)) {
+        if let Some(devices) = self.users.get(user) {
+            devices.iter().filter(|p| Some(p.device) != except).for_each(&mut visit);
         }
-        (kept, behind)
     }
 
     /// Every session of this moment.

@@ -183,11 +183,6 @@ pub(crate) struct Waiting {
 }
 
 impl Waiting {
-    /// The class in which it waits.
-    pub(crate) fn class(&self) -> Class {
-        self.class
-    }
-
     /// Ready once, with a seat or the reason why there will be none.
     pub(crate) fn poll(&mut self, cx: &Context<'_>) -> Poll<Result<Seated, Why>> {
         let mut state = self.waiter.0.lock();

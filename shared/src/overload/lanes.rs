@@ -194,6 +194,11 @@ impl Lanes {
         self.background_seats = seats;
     }
 
+    /// The most seats that all background together may have now.
+    pub fn background_seats(&self) -> u32 {
+        self.background_limit()
+    }
+
     /// When somebody's deadline passes: [`Lanes::next`] is due then.
     pub fn next_deadline(&self) -> Option<Nanos> {
         self.queue.first_due().map(|(_, due)| due)
