@@ -1,13 +1,15 @@
-//! The door of a port: decides on the first packet of a connection whether anything is spent on it.
+//! The door of a port: decides on the first packet of a connection whether a handshake is spent on it.
 //!
-//! Why it exists: a login storm is paid in handshakes, so the decision comes before the first of them. One task only
-//! accepts; each handshake runs in its own, within a limit. It must never wait for a permit, and never let one address,
-//! real or forged, keep the others out.
+//! Why it exists: a login storm is paid in handshakes, so the decision comes before the first of them. The screen has let
+//! the packet through; here a mark is used up, and places are given. One task only accepts; each handshake runs in its own, within a limit. It must
+//! never wait for a permit, and never let one address, real or forged, keep the others out.
 
 use std::net::IpAddr;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 
+use buslane_chassis::clock;
+use buslane_shared::mark::{Kind, Lane, MARK_BYTES, Mark, Use, Used, identity};
 use dashmap::DashMap;
 use dashmap::mapref::entry::Entry;
 use quinn::{Endpoint, Incoming};
@@ -18,12 +20,44 @@ use crate::config::Bounds;
 use crate::login;
 use crate::meters::Counted;
 use crate::node::Port;
+use crate::screen::{Shown, Watch};
+
+/// Marks remembered as used, at one port, for each eleven minutes: 1,500 logins a second for all of them.
+const USED_MAX: usize = 1 << 20;
+
+/// The part of the places that is kept for slots: who was told to come now must find one.
+const PLACES_FOR_SLOTS: usize = 4;
+
+/// With what somebody comes.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Right {
+    /// A slot whose time is now.
+    Slot,
+    /// A pass.
+    Pass,
+    /// Nothing, where nothing is needed.
+    Stranger,
+    /// Nothing that counts at this port, or not any more.
+    None,
+}
+
+impl Right {
+    fn of(mark: Option<&Mark>) -> Self {
+        match mark.map(|m| m.kind) {
+            Some(Kind::Slot) => Self::Slot,
+            Some(Kind::Pass) => Self::Pass,
+            None => Self::Stranger,
+        }
+    }
+}
 
 /// What is known of a connection when its first packet is there.
 #[derive(Debug, Clone, Copy)]
 struct Facts {
     /// The node is being stopped.
     draining: bool,
+    /// With what it comes.
+    right: Right,
     /// The peer has shown that it receives what is sent to its address.
     validated: bool,
     /// Handshakes under way.
@@ -46,18 +80,33 @@ enum Verdict {
     Silence,
 }
 
+/// A mark shows that its holder is no attacker with invented addresses, so only strangers are asked to prove theirs when places get
+/// short.
 fn decide(facts: Facts, bounds: &Bounds) -> Verdict {
     let handshakes_max = bounds.handshakes_max as usize;
-    if facts.draining {
+    if facts.right == Right::None {
+        Verdict::Silence
+    } else if facts.draining {
         Verdict::Refuse
-    } else if facts.handshakes >= handshakes_max {
+    } else if facts.handshakes >= places(facts.right, handshakes_max) {
         Verdict::Silence
     } else if facts.from_address >= bounds.handshakes_per_address_max as usize {
         if facts.validated { Verdict::Silence } else { Verdict::Retry }
-    } else if !facts.validated && is_pressed(facts.handshakes, handshakes_max) {
+    } else if facts.right == Right::Stranger
+        && !facts.validated
+        && is_pressed(facts.handshakes, handshakes_max)
+    {
         Verdict::Retry
     } else {
         Verdict::Welcome
+    }
+}
+
+/// The places that one with this right may take.
+fn places(right: Right, handshakes_max: usize) -> usize {
+    match right {
+        Right::Slot => handshakes_max,
+        Right::Pass | Right::Stranger | Right::None => handshakes_max - handshakes_max / PLACES_FOR_SLOTS,
     }
 }
 
@@ -83,16 +132,18 @@ impl UnderWay {
 
 /// A handshake under way; its place is free again when this is dropped.
 pub(crate) struct Handshake {
+    /// The mark with which it came, used up now.
+    pub(crate) mark: Option<Mark>,
     under_way: Arc<UnderWay>,
     origin: Origin,
     _counted: Counted,
 }
 
 impl Handshake {
-    fn new(under_way: &Arc<UnderWay>, origin: Origin, counted: Counted) -> Self {
+    fn new(mark: Option<Mark>, under_way: &Arc<UnderWay>, origin: Origin, counted: Counted) -> Self {
         under_way.count.fetch_add(1, Ordering::Relaxed);
         *under_way.by_origin.entry(origin).or_default() += 1;
-        Self { under_way: Arc::clone(under_way), origin, _counted: counted }
+        Self { mark, under_way: Arc::clone(under_way), origin, _counted: counted }
     }
 
     /// Whether places are short: whoever is refused then goes without ceremony.
@@ -113,9 +164,42 @@ impl Drop for Handshake {
     }
 }
 
+/// Tells marks that were used from fresh ones.
+struct Marks {
+    watch: Watch,
+    used: Used,
+}
+
+impl Marks {
+    /// The right that the first connection id of this attempt gives, and the mark, which the right depends on.
+    fn look_at(&self, id: &[u8]) -> (Right, Option<Mark>) {
+        let Watch { lane, reader, gate, .. } = &self.watch;
+        let mark = match reader.read(id) {
+            Shown::Mark(mark) => Some(mark),
+            Shown::Nothing | Shown::Bad(_) => None,
+        };
+        let is_for_here = mark.is_some_and(|m| m.lane() == *lane);
+        if *lane == Lane::Front && gate.needs_passes() && !is_for_here {
+            return (Right::None, None);
+        }
+        (Right::of(mark.as_ref()), mark)
+    }
+
+    /// Uses a mark up. False: it was used, or cannot be remembered.
+    fn take(&mut self, id: &[u8]) -> bool {
+        let Some(bytes) = id.first_chunk::<MARK_BYTES>() else { return false };
+        let outcome = self.used.take(identity(bytes), clock::unix_ms());
+        if outcome != Use::First {
+            self.watch.counters.on_mark(outcome.name());
+        }
+        outcome == Use::First
+    }
+}
+
 /// The accepting end of a port.
 pub(crate) struct Door {
     pub(crate) endpoint: Endpoint,
+    pub(crate) watch: Watch,
     pub(crate) port: Arc<Port>,
     /// Owns the tasks of all connections of the port.
     pub(crate) tasks: TaskTracker,
@@ -128,23 +212,34 @@ impl Door {
         let count_max = self.port.node.config.bounds.handshakes_max as usize;
         let under_way =
             Arc::new(UnderWay { count: AtomicUsize::new(0), count_max, by_origin: DashMap::new() });
+        let mut marks = Marks { watch: self.watch.clone(), used: Used::new(USED_MAX) };
         while let Some(incoming) = self.endpoint.accept().await {
-            self.on_incoming(incoming, &under_way);
+            self.on_incoming(incoming, &under_way, &mut marks);
         }
     }
 
-    fn on_incoming(&self, incoming: Incoming, under_way: &Arc<UnderWay>) {
+    fn on_incoming(&self, incoming: Incoming, under_way: &Arc<UnderWay>, marks: &mut Marks) {
         let origin = (network(incoming.remote_address().ip()), incoming.remote_address_validated());
-        let facts = Facts {
+        // After a retry it is still the id of the very first packet.
+        let id = incoming.orig_dst_cid();
+        let (right, mut mark) = marks.look_at(&id);
+        let mut facts = Facts {
             draining: self.draining.is_cancelled(),
+            right,
             validated: origin.1,
             handshakes: under_way.count.load(Ordering::Relaxed),
             from_address: under_way.from(&origin),
         };
+        let mut verdict = decide(facts, &self.port.node.config.bounds);
+        if verdict == Verdict::Welcome && mark.is_some() && !marks.take(&id) {
+            mark = None;
+            facts.right = Right::None;
+            verdict = decide(facts, &self.port.node.config.bounds);
+        }
         let meters = &self.port.meters;
-        match decide(facts, &self.port.node.config.bounds) {
+        match verdict {
             Verdict::Welcome => {
-                let handshake = Handshake::new(under_way, origin, Counted::new(&meters.handshakes));
+                let handshake = Handshake::new(mark, under_way, origin, Counted::new(&meters.handshakes));
                 self.tasks.spawn(login::run(Arc::clone(&self.port), incoming, handshake));
             }
             Verdict::Retry => {
@@ -177,29 +272,46 @@ fn network(address: IpAddr) -> IpAddr {
 mod tests {
     use super::*;
 
+    const CALM: Facts =
+        Facts { draining: false, right: Right::Stranger, validated: false, handshakes: 0, from_address: 0 };
+
+    /// Of 256 places, 64 of them for each address.
     #[test]
     fn the_table_of_verdicts() {
+        use Right::{Pass, Slot, Stranger};
         let table = [
-            // draining, validated, handshakes, from this address
-            ((false, false, 0, 0), Verdict::Welcome),
-            ((false, false, 127, 63), Verdict::Welcome),
-            ((false, false, 128, 0), Verdict::Retry),
-            ((false, true, 128, 0), Verdict::Welcome),
-            ((false, true, 255, 0), Verdict::Welcome),
-            ((false, true, 256, 0), Verdict::Silence),
-            ((false, false, 64, 64), Verdict::Retry),
-            ((false, true, 64, 64), Verdict::Silence),
-            ((true, true, 0, 0), Verdict::Refuse),
+            // right, validated, handshakes, from this address
+            ((Stranger, false, 0, 0), Verdict::Welcome),
+            ((Stranger, false, 127, 63), Verdict::Welcome),
+            ((Stranger, false, 128, 0), Verdict::Retry),
+            ((Stranger, true, 128, 0), Verdict::Welcome),
+            ((Stranger, true, 191, 0), Verdict::Welcome),
+            ((Stranger, true, 192, 0), Verdict::Silence),
+            ((Stranger, false, 192, 0), Verdict::Silence),
+            ((Stranger, false, 64, 64), Verdict::Retry),
+            ((Stranger, true, 64, 64), Verdict::Silence),
+            ((Pass, false, 191, 0), Verdict::Welcome),
+            ((Pass, true, 192, 0), Verdict::Silence),
+            ((Pass, false, 64, 64), Verdict::Retry),
+            ((Slot, false, 192, 0), Verdict::Welcome),
+            ((Slot, false, 255, 63), Verdict::Welcome),
+            ((Slot, false, 256, 0), Verdict::Silence),
+            ((Slot, false, 64, 64), Verdict::Retry),
+            ((Right::None, true, 0, 0), Verdict::Silence),
         ];
-        for ((draining, validated, handshakes, from_address), verdict) in table {
-            let facts = Facts { draining, validated, handshakes, from_address };
+        for ((right, validated, handshakes, from_address), verdict) in table {
+            let facts = Facts { right, validated, handshakes, from_address, ..CALM };
             assert_eq!(decide(facts, &Bounds::default()), verdict, "{facts:?}");
+        }
+        for right in [Slot, Pass, Stranger] {
+            let facts = Facts { draining: true, right, ..CALM };
+            assert_eq!(decide(facts, &Bounds::default()), Verdict::Refuse, "{facts:?}");
         }
     }
 
     #[test]
     fn one_place_is_enough_for_one() {
-        let facts = Facts { draining: false, validated: true, handshakes: 0, from_address: 0 };
+        let facts = Facts { validated: true, ..CALM };
         let bounds = Bounds { handshakes_max: 1, handshakes_per_address_max: 1, ..Bounds::default() };
         assert_eq!(decide(facts, &bounds), Verdict::Welcome);
     }
@@ -218,7 +330,7 @@ mod tests {
         let under_way =
             Arc::new(UnderWay { count: AtomicUsize::new(0), count_max: 2, by_origin: DashMap::new() });
         let origin = (network("192.0.2.1".parse().unwrap()), true);
-        let place = || Handshake::new(&under_way, origin, Counted::new(&metrics::Gauge::noop()));
+        let place = || Handshake::new(None, &under_way, origin, Counted::new(&metrics::Gauge::noop()));
         let (first, second) = (place(), place());
         assert!(first.is_pressed());
         assert_eq!(under_way.from(&origin), 2);

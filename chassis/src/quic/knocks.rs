@@ -31,11 +31,26 @@ impl Knocks {
     pub fn hear_only(&self, accepted: &[Knock]) -> io::Result<()> {
         attach(&self.socket, accepted)
     }
+
+    /// From now on everybody is heard.
+    pub fn hear_all(&self) -> io::Result<()> {
+        detach(&self.socket)
+    }
 }
 
 #[cfg(not(target_os = "linux"))]
 fn attach(_: &Socket, _: &[Knock]) -> io::Result<()> {
     Ok(())
+}
+
+#[cfg(not(target_os = "linux"))]
+fn detach(_: &Socket) -> io::Result<()> {
+    Ok(())
+}
+
+#[cfg(target_os = "linux")]
+fn detach(socket: &Socket) -> io::Result<()> {
+    socket.detach_filter()
 }
 
 #[cfg(target_os = "linux")]

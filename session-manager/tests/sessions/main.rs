@@ -5,6 +5,7 @@ mod events;
 mod hello;
 mod leaving;
 mod limits;
+mod marks;
 mod phone;
 mod requests;
 mod resume;

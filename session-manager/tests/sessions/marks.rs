@@ -1,0 +1,199 @@
+//! Passes and slots, as the ports take them: the first packet decides.
+
+use std::net::SocketAddr;
+use std::sync::OnceLock;
+use std::time::Duration;
+
+use buslane_chassis::clock::unix_ms;
+use buslane_chassis::telemetry::install_metrics;
+use buslane_shared::class::Class;
+use buslane_shared::mark::{Mark, MarkBytes, NodeTag};
+use buslane_shared::put_off::PutOff;
+use buslane_shared::token::KeyRing;
+use buslane_shared::wire;
+use quinn::{Connection, ConnectionError, TransportErrorCode};
+use tokio::net::UdpSocket;
+use tokio::task::JoinHandle;
+use tokio::time::{sleep, timeout};
+
+use crate::phone::Phone;
+use crate::stand::{NODE, PATIENCE, Stand, config, until};
+
+/// The number of first packets at a port that showed such a mark.
+fn shown(port: &str, mark: &str) -> u64 {
+    metric(&format!("buslane_session_manager_marks_total{{port=\"{port}\",mark=\"{mark}\"}} "))
+}
+
+fn metric(line: &str) -> u64 {
+    static RENDER: OnceLock<Box<dyn Fn() -> String + Send + Sync>> = OnceLock::new();
+    let render = RENDER.get_or_init(|| {
+        let handle = install_metrics().unwrap();
+        Box::new(move || handle.render())
+    });
+    let text = render();
+    text.lines().find_map(|l| l.strip_prefix(line)).map_or(0, |n| n.parse().unwrap())
+}
+
+type Attempt = JoinHandle<Result<Connection, ConnectionError>>;
+
+/// Tries to connect, for as long as a client would.
+fn attempt(stand: &Stand, addr: SocketAddr, mark: MarkBytes) -> Attempt {
+    let phone = Phone::new(stand, "mallory", 9);
+    tokio::spawn(async move { phone.attempt(addr, mark).await })
+}
+
+fn mark_of(class: Class, from_ms: u64) -> Mark {
+    Mark { from_ms, until_ms: from_ms + 300_000, ..Mark::pass(class, from_ms, from_ms as u32) }
+}
+
+/// A ring with the same key number and another secret: another system's.
+fn foreign_ring() -> KeyRing {
+    let secret = vec![1; 32].into();
+    let key = wire::TokenKey { id: 1, secret, not_before_ms: 0, expires_ms: u64::MAX };
+    KeyRing::new(&wire::KeySet { keys: vec![key] })
+}
+
+#[tokio::test]
+async fn the_front_port_answers_nobody_without_a_valid_pass() {
+    assert_eq!(shown("front", "pass"), 0);
+    let stand = Stand::start().await;
+    let now_ms = unix_ms();
+    let mut forged = stand.pass();
+    forged[10] ^= 1;
+    let slot = |node| Mark::slot(Class::Look, NodeTag::of(node), now_ms, 10_000, 5);
+    let bad = [
+        ("forged", forged),
+        ("knock", foreign_ring().marks().make(&mark_of(Class::Look, now_ms), now_ms).unwrap()),
+        ("expired", stand.mark(&mark_of(Class::Look, now_ms - 400_000))),
+        ("early", stand.mark(&mark_of(Class::Look, now_ms + 100_000))),
+        ("wrong_lane", stand.mark(&mark_of(Class::Wake, now_ms))),
+        ("foreign", stand.mark(&slot("elsewhere"))),
+        ("malformed", [0xff; 20]),
+    ];
+    let mut attempts = Vec::new();
+    for (name, mark) in bad {
+        let before = shown("front", name);
+        attempts.push((name, attempt(&stand, stand.front, mark)));
+        until(name, || shown("front", name) > before).await;
+    }
+    let phone = Phone::new(&stand, "alice", 1);
+    let good = stand.pass();
+    let first = phone.attempt(stand.front, good).await.unwrap();
+    phone.login(&stand).await.ping().await;
+    attempts.push(("replayed", attempt(&stand, stand.front, good)));
+    until("a pass serves once", || shown("front", "replayed") > 0).await;
+    phone.attempt(stand.front, stand.mark(&slot(NODE))).await.unwrap();
+    for (name, attempt) in attempts {
+        assert!(!attempt.is_finished(), "{name} was answered");
+        attempt.abort();
+    }
+    drop(first);
+    stand.stop().await;
+}
+
+/// A first packet of somebody who shows nothing.
+async fn stranger(addr: SocketAddr) {
+    let mut packet = [0; 1_200];
+    packet[..6].copy_from_slice(&[0xc0, 0, 0, 0, 1, 8]);
+    let socket = UdpSocket::bind("127.0.0.1:0").await.unwrap();
+    socket.send_to(&packet, addr).await.unwrap();
+}
+
+#[cfg(target_os = "linux")]
+#[tokio::test]
+async fn the_kernel_keeps_out_who_does_not_knock_and_nobody_else() {
+    let _ = shown("front", "none");
+    let mut config = config();
+    config.times.hello_limit_ms = 500;
+    let stand = Stand::with(config).await;
+    let phone = Phone::new(&stand, "alice", 1);
+    let kept_out = async {
+        loop {
+            let before = shown("front", "none");
+            stranger(stand.front).await;
+            // What came before the login was looked at before it.
+            phone.login(&stand).await.ping().await;
+            if shown("front", "none") == before {
+                return;
+            }
+        }
+    };
+    timeout(PATIENCE, kept_out).await.expect("the process sees strangers no more");
+    // The knock of now is heard, whatever else is wrong with the mark.
+    let before = shown("front", "forged");
+    let mut forged = stand.pass();
+    forged[10] ^= 1;
+    let forger = attempt(&stand, stand.front, forged);
+    until("a forger who knocks is heard", || shown("front", "forged") > before).await;
+    forger.abort();
+    stand.stop().await;
+}
+
+fn wake_pass(stand: &Stand) -> MarkBytes {
+    stand.mark(&Mark::pass(Class::Wake, unix_ms(), rand::random()))
+}
+
+/// A full port says when to come back; the slot serves then, here, and once.
+#[tokio::test]
+async fn a_full_wake_port_gives_slots() {
+    let _ = shown("wake", "slot");
+    let mut config = config();
+    config.overload.background.logins_per_s_max = 1;
+    let stand = Stand::with(config).await;
+    let first = Phone::new(&stand, "alice", 1);
+    let _first = first.attempt(stand.wake, *b"nobody in particular").await.unwrap();
+    // So far away that it is too early now, whatever the tolerance (a second).
+    let said = loop {
+        let said = put_off(&stand).await;
+        if said.retry_after_ms > 2_000 {
+            break said;
+        }
+    };
+    assert!(said.retry_after_ms < 4_000, "a second or so behind the one before: {said:?}");
+    let (slot, heard) = (said.slot.unwrap(), tokio::time::Instant::now());
+
+    let early = attempt(&stand, stand.wake, slot);
+    until("too early", || shown("wake", "early") > 0).await;
+    early.abort();
+    let elsewhere = Mark::slot(Class::Wake, NodeTag::of("elsewhere"), unix_ms(), 10_000, 5);
+    let elsewhere = attempt(&stand, stand.wake, stand.mark(&elsewhere));
+    until("at another node", || shown("wake", "foreign") > 0).await;
+    elsewhere.abort();
+
+    tokio::time::sleep_until(heard + Duration::from_millis(said.retry_after_ms.into())).await;
+    let connection = Phone::new(&stand, "bob", 2).attempt(stand.wake, slot).await.unwrap();
+    connection.close(0u8.into(), b"");
+    let before = shown("wake", "replayed");
+    let mut again = Vec::new();
+    let used_up = async {
+        // While the server remembers the connection, the stack drops what comes with its id.
+        while shown("wake", "replayed") == before {
+            again.push(attempt(&stand, stand.wake, slot));
+            sleep(Duration::from_millis(50)).await;
+        }
+    };
+    timeout(PATIENCE, used_up).await.expect("a slot serves once");
+    for attempt in again {
+        assert!(!attempt.is_finished());
+        attempt.abort();
+    }
+    stand.stop().await;
+}
+
+/// What a phone with a pass is told at the full port.
+async fn put_off(stand: &Stand) -> PutOff {
+    let attempting = async {
+        loop {
+            match Phone::new(stand, "bob", 2).attempt(stand.wake, wake_pass(stand)).await {
+                Err(ConnectionError::ConnectionClosed(close)) => {
+                    assert_eq!(close.error_code, TransportErrorCode::CONNECTION_REFUSED);
+                    return PutOff::parse(&close.reason).unwrap();
+                }
+                // The moment of calm that everybody is granted.
+                Ok(_) => sleep(Duration::ZERO).await,
+                Err(other) => panic!("{other:?}"),
+            }
+        }
+    };
+    timeout(PATIENCE, attempting).await.expect("it fills up")
+}
