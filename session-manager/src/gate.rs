@@ -102,13 +102,6 @@ impl Gate {
         self.try_write(now, |logins| logins.step(window, open))
     }
 
-    /// Others have promised slots of this node that lie up to `ahead` from now.
-    #[must_use]
-    pub(crate) fn advance(&self, ahead: Nanos, now: Instant) -> bool {
-        let until = self.nanos(now).saturating_add(ahead);
-        self.try_write(now, |logins| logins.advance(until))
-    }
-
     /// Takes over other settings.
     #[must_use]
     pub(crate) fn reconfigure(&self, settings: &Settings, now: Instant) -> bool {
@@ -174,11 +167,9 @@ mod tests {
         assert!(one > 0);
         assert!(matches!(gate.defer(now), Verdict::Defer(_)));
         assert!(gate.ledger_length(now) > one);
-        assert!(gate.advance(1_000_000_000, now));
-        assert_eq!(gate.ledger_length(now), 1_000_000_000);
         assert_eq!(gate.ledger_length(now + Duration::from_secs(2)), 0);
         let books = gate.logins.lock();
-        assert!(!gate.advance(2_000_000_000, now), "in use");
+        assert!(!gate.reconfigure(&Settings::default(), now), "in use");
         drop(books);
         assert!(gate.per_s() > 0.0);
     }

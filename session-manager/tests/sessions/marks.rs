@@ -197,3 +197,29 @@ async fn put_off(stand: &Stand) -> PutOff {
     };
     timeout(PATIENCE, attempting).await.expect("it fills up")
 }
+
+/// A storm at the wake port is not felt at the front port, because its threads run only when no other wants to.
+#[cfg(target_os = "linux")]
+#[tokio::test]
+async fn the_threads_of_the_wake_port_run_last() {
+    const SCHED_OTHER: &str = "0";
+    const SCHED_IDLE: &str = "5";
+    let stand = Stand::start().await;
+    until("both ports have their threads", || {
+        policies("buslane-front").contains(&SCHED_OTHER.to_owned())
+            && policies("buslane-wake").contains(&SCHED_IDLE.to_owned())
+    })
+    .await;
+    assert!(!policies("buslane-front").contains(&SCHED_IDLE.to_owned()));
+    stand.stop().await;
+}
+
+/// The scheduling policies of this process's threads with this name: field 41 of `/proc/.../stat` (proc(5)).
+#[cfg(target_os = "linux")]
+fn policies(name: &str) -> Vec<String> {
+    let threads = std::fs::read_dir("/proc/self/task").unwrap().flatten();
+    let stats = threads.filter_map(|thread| std::fs::read_to_string(thread.path().join("stat")).ok());
+    let of_name = stats.filter(|stat| stat.contains(&format!("({name})")));
+    // The name is field 2, and may hold blanks; fields are counted from behind it.
+    of_name.filter_map(|stat| stat.rsplit_once(") ")?.1.split(' ').nth(38).map(str::to_owned)).collect()
+}
