@@ -56,6 +56,11 @@ impl Conditions {
         Self { off: Vec::new(), receipt_batch: Duration::ZERO, ping_interval, ..self }
     }
 
+    /// Whether an app would show its user the same: how often the client pings is nobody's business.
+    pub(crate) fn looks_like(&self, other: &Self) -> bool {
+        (self.posture, &self.off, self.receipt_batch) == (other.posture, &other.off, other.receipt_batch)
+    }
+
     /// Whether requests of this name are refused now.
     pub fn is_off(&self, protocol: &str) -> bool {
         self.off.iter().any(|name| name == protocol)

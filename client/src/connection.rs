@@ -61,6 +61,10 @@ const LATE: Duration = Duration::from_secs(5);
 /// How long a client that is closed waits for the answers that are on their way.
 const FAREWELL: Duration = Duration::from_secs(1);
 
+/// How long a session that moves to another connection waits for the answers that are on their way. What has none then is asked
+/// again on the new one.
+const MOVE_LIMIT: Duration = Duration::from_millis(300);
+
 /// What a request on the talk stream is for.
 #[derive(Debug)]
 enum Purpose {
@@ -101,6 +105,28 @@ pub(crate) struct End {
     pub for_good: bool,
 }
 
+/// What is left of a session when its connection ends.
+#[derive(Debug)]
+pub(crate) struct Outcome {
+    pub end: End,
+    /// The last event that was taken over.
+    pub seen: u64,
+    /// The connection on which the session goes on.
+    pub moved: Option<quinn::Connection>,
+}
+
+/// What a connection begins with.
+pub(crate) struct Terms<'a> {
+    /// What the server was told of the app.
+    pub app_state: AppState,
+    /// The last event of the session that is continued, 0 otherwise.
+    pub seen: u64,
+    /// The name in the server's certificate.
+    pub server: &'a str,
+    /// Connections to the foreground port, for the session to move to.
+    pub arrivals: mpsc::Receiver<quinn::Connection>,
+}
+
 impl End {
     fn lost(cause: Error) -> Self {
         let retry_after = cause.retry_after();
@@ -114,6 +140,7 @@ enum Turn {
     Wrote(Result<usize, quinn::WriteError>),
     Fetched(Fetched),
     Call(Option<Call>),
+    Move(quinn::Connection),
     Look,
 }
 
@@ -150,22 +177,25 @@ pub(crate) struct Connection<'a> {
     heard_at: Instant,
     next_tick: Option<Instant>,
     leaving: Option<(Instant, End)>,
+    server: &'a str,
+    arrivals: mpsc::Receiver<quinn::Connection>,
+    moved: Option<quinn::Connection>,
     closing: bool,
     scratch: Vec<Event>,
 }
 
 impl<'a> Connection<'a> {
-    /// Of a fresh session. `seen` is the last event of the session that is continued, 0 otherwise.
+    /// Of a fresh session.
     pub fn new(
         core: &'a Arc<Core>,
         inbox: &'a mut Inbox,
         calls: &'a mut mpsc::Receiver<Call>,
         carried: &'a mut VecDeque<Call>,
         session: Session,
-        app_state: AppState,
-        seen: u64,
+        terms: Terms<'a>,
     ) -> Self {
         let now = Instant::now();
+        let Terms { app_state, seen, server, arrivals } = terms;
         let limits = session.welcome.limits.unwrap_or_default();
         let server_max = if limits.in_flight == 0 { usize::MAX } else { limits.in_flight as usize };
         let lanes = limits.bulk_streams >= 2;
@@ -199,20 +229,25 @@ impl<'a> Connection<'a> {
             heard_at: now,
             next_tick: None,
             leaving: None,
+            server,
+            arrivals,
+            moved: None,
             closing: false,
             scratch: Vec::new(),
             session,
         }
     }
 
-    /// Runs until the session ends. Returns why, and the last event that was taken over.
-    pub async fn run(mut self) -> (End, u64) {
+    /// Runs until the session ends here.
+    pub async fn run(mut self) -> Outcome {
         let welcome = &self.session.welcome;
         let conditions = match welcome.advice.clone() {
             Some(advice) => Conditions::of(advice),
             None => Conditions::plain(welcome.posture(), welcome.ping_interval_ms),
         };
+        let passes = welcome.passes.clone();
         self.on_conditions(conditions);
+        self.take_passes(passes);
         if self.session.welcome.resumed {
             // Its answer comes behind everything that the server had kept.
             self.ask_server(Op::Ping(wire::Ping {}), Purpose::Ping);
@@ -223,9 +258,9 @@ impl<'a> Connection<'a> {
                 Err(end) => break end,
             }
         };
-        let seen = self.seen;
+        let (seen, moved) = (self.seen, self.moved.take());
         self.wind_up(end.for_good).await;
-        (end, seen)
+        Outcome { end, seen, moved }
     }
 
     async fn turn(&mut self) -> Result<(), End> {
@@ -238,6 +273,7 @@ impl<'a> Connection<'a> {
             wrote = self.session.send.write(&self.out), if !self.out.is_empty() => Turn::Wrote(wrote),
             Some(fetched) = self.fetches.next(), if !self.fetches.is_empty() => Turn::Fetched(fetched),
             call = self.calls.recv(), if self.calls_flying < CALLS_MAX && self.leaving.is_none() => Turn::Call(call),
+            Some(there) = self.arrivals.recv(), if self.leaving.is_none() => Turn::Move(there),
             () = self.core.wake.notified() => Turn::Look,
             () = tokio::time::sleep_until(wake_at) => Turn::Look,
         };
@@ -266,6 +302,12 @@ impl<'a> Connection<'a> {
             }
             Turn::Call(Some(call)) => {
                 self.start_call(call);
+                Ok(())
+            }
+            Turn::Move(there) => {
+                tracing::debug!("the session moves to the foreground port");
+                self.moved = Some(there);
+                self.leaving = Some((now + MOVE_LIMIT, End::lost(Error::Interrupted)));
                 Ok(())
             }
             Turn::Look => Ok(()),
@@ -450,8 +492,9 @@ impl<'a> Connection<'a> {
             Purpose::Ping => {
                 // Everything that the server had kept stands before its answer to the first ping.
                 self.replaying = false;
-                if let Some(answer::Result::Pong(pong)) = &answer.result {
-                    self.on_pong(pong);
+                if let Some(answer::Result::Pong(pong)) = answer.result {
+                    self.on_pong(&pong);
+                    self.take_passes(pong.passes);
                 }
             }
         }
@@ -739,6 +782,12 @@ impl<'a> Connection<'a> {
             let usual = pong.posture() == wire::Posture::Normal;
             let heard = Conditions { posture: pong.posture(), ..known };
             self.on_conditions(if usual { heard.relaxed() } else { heard });
+        }
+    }
+
+    fn take_passes(&self, passes: Option<wire::Passes>) {
+        if let Some(passes) = passes {
+            self.core.passes.lock().take_in(&passes, Some(self.server), Instant::now());
         }
     }
 

@@ -21,6 +21,7 @@ use crate::identity::Identity;
 use crate::marks::{Mark, Marks};
 use crate::options::{AppState, Options};
 use crate::outbox::{Outgoing, SendState};
+use crate::passes::PassBook;
 use crate::pending::Pending;
 use crate::sent::SentLog;
 use crate::state::{Happening, State, step};
@@ -70,6 +71,8 @@ pub(crate) struct Core {
     pub events: EventQueue,
     pub marks: Mutex<Marks>,
     pub app_state: Mutex<AppState>,
+    /// What is shown in the first packets of coming connections.
+    pub passes: Mutex<PassBook>,
     /// Requests that nobody waits for any more.
     pub dropped_calls: Mutex<Vec<u64>>,
     pub state: watch::Sender<State>,
@@ -80,6 +83,8 @@ pub(crate) struct Core {
     pub wake: Notify,
     /// No more waiting: try now.
     pub hurry: Notify,
+    /// A person has opened the app.
+    pub promote: Notify,
     pub calls: mpsc::Sender<Call>,
     pub shutdown: CancellationToken,
     pub next_id: AtomicU64,
@@ -106,12 +111,14 @@ impl Core {
     pub fn on_conditions(&self, conditions: Conditions) {
         self.marks.lock().set_batch(conditions.receipt_batch);
         self.outbox.lock().set_thrifty(conditions.posture == wire::Posture::Emergency);
-        let changed = self.conditions.send_if_modified(|known| {
+        let mut news = false;
+        self.conditions.send_if_modified(|known| {
+            news = !known.looks_like(&conditions);
             let changed = *known != conditions;
             known.clone_from(&conditions);
             changed
         });
-        if changed {
+        if news {
             tracing::debug!(?conditions, "the server's conditions");
             self.events.put_news(Event::Posture(conditions));
         }

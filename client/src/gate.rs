@@ -38,6 +38,19 @@ pub struct Credential {
     pub expires_ms: UnixMs,
 }
 
+/// Who asks for a ticket, and why.
+#[derive(Clone)]
+pub struct Entry<'a> {
+    /// The proof of the enrolment.
+    pub credential: &'a Bytes,
+    /// What the app is doing.
+    pub app_state: wire::AppState,
+    /// Why it connects.
+    pub reason: wire::Reason,
+    /// The slot whose time is now; empty: there is none.
+    pub slot: Bytes,
+}
+
 /// A connected gateway.
 #[derive(Debug)]
 pub struct Gate {
@@ -48,8 +61,17 @@ pub struct Gate {
 impl Gate {
     /// Connects to a gateway at `host:port`; the host is the name in its certificate.
     pub async fn connect(transport: &Transport, address: &str) -> Result<Self, Error> {
+        Self::connect_with_mark(transport, address, None).await
+    }
+
+    /// The same, and shows a pass or a slot in the first packet.
+    pub async fn connect_with_mark(
+        transport: &Transport,
+        address: &str,
+        mark: Option<&[u8]>,
+    ) -> Result<Self, Error> {
         let server_name = host(address);
-        let connection = transport.connect(Protocol::Gate, address, server_name).await?;
+        let connection = transport.connect_with_mark(Protocol::Gate, address, server_name, mark).await?;
         let exporter = exporter(&connection, GATE_EXPORTER)?;
         Ok(Self { connection, exporter })
     }
@@ -94,17 +116,15 @@ impl Gate {
     pub async fn enter(
         &self,
         identity: &Identity,
-        credential: &Bytes,
-        app_state: wire::AppState,
-        reason: wire::Reason,
+        entry: Entry<'_>,
         limit: Duration,
     ) -> Result<wire::Ticket, Error> {
         let enter = wire::Enter {
-            credential: credential.clone(),
+            credential: entry.credential.clone(),
             proof: identity.prove(&self.exporter).into(),
-            app_state: app_state.into(),
-            reason: reason.into(),
-            ..Default::default()
+            app_state: entry.app_state.into(),
+            reason: entry.reason.into(),
+            slot: entry.slot,
         };
         match self.ask(wire::gate_request::Op::Enter(enter), limit).await? {
             wire::gate_answer::Result::Ticket(ticket) => Ok(ticket),

@@ -26,8 +26,9 @@
 //! # }
 //! ```
 //!
-//! Reading order: [`state`] (what an app sees), `supervisor.rs` (getting in and staying in), `connection.rs` (one session),
-//! and the decisions they drive: `pending.rs` (the outbox), `inbox.rs` (order and gaps), `recovery.rs` (what a failure means).
+//! Reading order: [`state`] (what an app sees), `supervisor.rs` (staying in), `access.rs` (getting in), `connection.rs` (one
+//! session), and the decisions they drive: `pending.rs` (the outbox), `inbox.rs` (order and gaps), `recovery.rs` (what a failure
+//! means), `way.rs` (which port, with what).
 //!
 //! Everything is bounded, nothing panics on what a server sends, and no payload, credential or ticket is ever logged.
 //! Every future may be dropped at any time.
@@ -44,6 +45,7 @@ pub mod state;
 pub mod transport;
 pub mod types;
 
+mod access;
 mod bulk;
 mod calls;
 mod connection;
@@ -51,19 +53,23 @@ mod core;
 mod frames;
 mod inbox;
 mod marks;
+mod passes;
 mod pending;
+mod promotion;
 mod recovery;
 mod sent;
+mod slot;
 mod store;
 mod supervisor;
+mod way;
 
 /// The layer below: connections to a gateway and to a session manager with nothing in between, for tools that want every
 /// request in their own hands. No reconnecting, no outbox, no ordering.
 pub mod raw {
     pub use crate::frames::FrameReader;
-    pub use crate::gate::{Credential, Gate, Right};
+    pub use crate::gate::{Credential, Entry, Gate, Right};
     pub use crate::identity::Identity;
-    pub use crate::session::{Door, Session, Token, answered};
+    pub use crate::session::{Door, Hello, Session, Token, answered};
     pub use crate::transport::{Protocol, Transport};
 }
 
@@ -95,6 +101,7 @@ use crate::events::EventQueue;
 use crate::identity::Identity;
 use crate::inbox::Inbox;
 use crate::marks::{Mark, Marks};
+use crate::passes::PassBook;
 use crate::pending::{Bounds, Pending};
 use crate::sent::SentLog;
 use crate::store::{Keep, Kept, Store};
@@ -152,6 +159,7 @@ impl Client {
         let (calls, waiting) = mpsc::channel(CALLS_WAITING_MAX);
         let core = Arc::new(Core {
             app_state: Mutex::new(options.app_state),
+            passes: Mutex::new(PassBook::default()),
             options,
             transport,
             identity,
@@ -166,6 +174,7 @@ impl Client {
             conditions: watch::Sender::default(),
             wake: Notify::new(),
             hurry: Notify::new(),
+            promote: Notify::new(),
             calls,
             shutdown: CancellationToken::new(),
             next_id: AtomicU64::new(1),
@@ -251,7 +260,8 @@ impl Client {
         self.handle.core.mark(room, Mark { delivered: 0, read: seq });
     }
 
-    /// A person looks at the app.
+    /// A person looks at the app: what the server put off for a phone that nobody looked at is tried at once, and a session
+    /// that began on the background port moves to the foreground port.
     pub fn enter_foreground(&self) {
         self.set_app_state(AppState::Foreground);
     }
@@ -266,6 +276,7 @@ impl Client {
         self.handle.core.wake.notify_one();
         if state == AppState::Foreground {
             self.handle.core.hurry.notify_one();
+            self.handle.core.promote.notify_one();
         }
     }
 

@@ -47,6 +47,8 @@ pub(crate) fn remedy(error: &Error, stage: Stage) -> Remedy {
     match refused.code {
         Code::Revoked | Code::Replaced | Code::BadVersion | Code::Unsupported => give_up,
         Code::BadCredential | Code::CredentialExpired if stage == Stage::Enter => Remedy::NewCredential,
+        // The slot is let go of; without it one is let in like everybody else.
+        Code::BadSlot => Remedy::Wait,
         Code::BadTicket
         | Code::TicketExpired
         | Code::BadProof
@@ -83,6 +85,7 @@ mod tests {
         assert_eq!(of(Code::TicketExpired, Stage::Session), Remedy::NewTicket);
         assert_eq!(of(Code::BadCredential, Stage::Enter), Remedy::NewCredential);
         assert_eq!(of(Code::Draining, Stage::Session), Remedy::Wait);
+        assert_eq!(of(Code::BadSlot, Stage::Enter), Remedy::Wait);
         assert_eq!(of(Code::SlowReader, Stage::Session), Remedy::Wait);
         for code in [Code::NameTaken, Code::BadCode, Code::EnrolmentClosed, Code::BadToken] {
             assert!(matches!(of(code, Stage::Enrol), Remedy::GiveUp(_)), "{code:?}");

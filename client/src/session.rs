@@ -40,6 +40,17 @@ pub struct Door<'a> {
     pub address: &'a str,
     /// Name in the certificate.
     pub server_name: &'a str,
+    /// A pass or a slot, to be shown in the first packet.
+    pub mark: Option<Bytes>,
+    /// What is said then.
+    pub hello: Hello<'a>,
+    /// How long handshake and hello may take.
+    pub limit: Duration,
+}
+
+/// The first word on a connection.
+#[derive(Clone)]
+pub struct Hello<'a> {
     /// The right to come in.
     pub token: Token,
     /// The secret that came with the ticket.
@@ -48,8 +59,8 @@ pub struct Door<'a> {
     pub app_state: wire::AppState,
     /// Why it connects.
     pub reason: wire::Reason,
-    /// How long handshake and hello may take.
-    pub limit: Duration,
+    /// The slot whose time is now; empty: there is none.
+    pub slot: Bytes,
 }
 
 /// An open session.
@@ -68,34 +79,44 @@ pub struct Session {
 impl Session {
     /// Connects and says hello.
     pub async fn open(transport: &Transport, door: Door<'_>) -> Result<Self, Error> {
-        let limit = door.limit;
-        match tokio::time::timeout(limit, Self::open_unlimited(transport, door)).await {
-            Ok(opened) => opened,
-            Err(_) => Err(Error::unreachable(format_args!("no welcome within {limit:?}"))),
-        }
+        let Door { address, server_name, mark, hello, limit } = door;
+        let opened = async {
+            let connecting =
+                transport.connect_with_mark(Protocol::Session, address, server_name, mark.as_deref());
+            Self::say_hello(connecting.await?, hello).await
+        };
+        within(limit, opened).await
     }
 
-    async fn open_unlimited(transport: &Transport, door: Door<'_>) -> Result<Self, Error> {
-        let connection = transport.connect(Protocol::Session, door.address, door.server_name).await?;
+    /// Says hello on a connection that is there.
+    pub async fn greet(
+        connection: quinn::Connection,
+        hello: Hello<'_>,
+        limit: Duration,
+    ) -> Result<Self, Error> {
+        within(limit, Self::say_hello(connection, hello)).await
+    }
+
+    async fn say_hello(connection: quinn::Connection, hello: Hello<'_>) -> Result<Self, Error> {
         let exporter = exporter(&connection, SESSION_EXPORTER)?;
         let (mut send, recv) = connection.open_bi().await?;
         let mut recv = FrameReader::new(recv);
-        let seen = match &door.token {
+        let seen = match &hello.token {
             Token::Ticket(_) => 0,
             Token::Resume { seen, .. } => *seen,
         };
         let hello = wire::Hello {
             version: PROTOCOL_VERSION,
-            token: Some(match door.token {
+            token: Some(match hello.token {
                 Token::Ticket(ticket) => wire::hello::Token::Ticket(ticket),
                 Token::Resume { token, .. } => wire::hello::Token::Resume(token),
             }),
-            proof: Bytes::copy_from_slice(&session_proof(door.proof_key, &exporter)),
-            app_state: door.app_state.into(),
-            reason: door.reason.into(),
+            proof: Bytes::copy_from_slice(&session_proof(hello.proof_key, &exporter)),
+            app_state: hello.app_state.into(),
+            reason: hello.reason.into(),
             seen,
             agent: AGENT.to_owned(),
-            ..Default::default()
+            slot: hello.slot,
         };
         // A server that refuses may close at once: its refusal counts, not our write.
         let _ =
@@ -162,6 +183,14 @@ impl Session {
     pub fn close(&self) {
         self.connection.close((Code::ClosedByClient as u32).into(), b"");
     }
+}
+
+async fn within(
+    limit: Duration,
+    opened: impl Future<Output = Result<Session, Error>>,
+) -> Result<Session, Error> {
+    let late = |_| Err(Error::unreachable(format_args!("no welcome within {limit:?}")));
+    tokio::time::timeout(limit, opened).await.unwrap_or_else(late)
 }
 
 /// The result of an answer, a refusal as an error.

@@ -14,21 +14,17 @@ use bytes::Bytes;
 use futures_util::FutureExt;
 use tokio::sync::mpsc;
 
-use crate::connection::{Connection, End};
+use crate::access::{Access, Failure, Key, Opened, has_slot};
+use crate::connection::{Connection, End, Outcome, Terms};
 use crate::core::{Call, Core, unix_ms};
 use crate::error::{Error, millis};
-use crate::gate::{Credential, Gate, Right};
+use crate::gate::Credential;
 use crate::inbox::Inbox;
 use crate::options::{AppState, EnrolRight};
+use crate::promotion::promote;
 use crate::recovery::{Remedy, Stage, remedy};
-use crate::session::{Door, Session, Token};
+use crate::session::Token;
 use crate::state::{CloseReason, Happening};
-
-/// How long a handshake and a hello may take. Longer than a slow network, shorter than a person's patience.
-const DOOR_LIMIT: Duration = Duration::from_secs(6);
-
-/// How long the gateway may take for one request.
-const GATE_LIMIT: Duration = Duration::from_secs(10);
 
 /// Failed tries to resume at an unreachable manager, after which the ticket's other managers are tried.
 const RESUME_TRIES: u32 = 3;
@@ -36,14 +32,6 @@ const RESUME_TRIES: u32 = 3;
 /// How long a server holds a session whose connection is lost, as the protocol says. The token is good for longer: it then
 /// opens a new session without the gateway.
 const RESUME_WINDOW: Duration = Duration::from_secs(30);
-
-/// A ticket in hand.
-struct Ticket {
-    token: Bytes,
-    proof_key: Bytes,
-    until: Instant,
-    addresses: Vec<wire::Address>,
-}
 
 /// A session that the server may still hold.
 struct Resume {
@@ -58,25 +46,15 @@ struct Resume {
     tries: u32,
 }
 
-/// A failure and where it happened.
-struct Failure {
-    error: Error,
-    stage: Stage,
-}
-
-impl Failure {
-    fn at(stage: Stage) -> impl Fn(Error) -> Self {
-        move |error| Self { error, stage }
+impl Resume {
+    fn key(&self) -> Key {
+        Key {
+            address: self.address.clone(),
+            token: Token::Resume { token: self.token.clone(), seen: self.seen },
+            proof_key: self.proof_key.clone(),
+            seen: self.seen,
+        }
     }
-}
-
-/// An open session and what is needed to continue it.
-struct Opened {
-    session: Session,
-    address: wire::Address,
-    proof_key: Bytes,
-    app_state: AppState,
-    seen: u64,
 }
 
 /// The task behind a client.
@@ -86,10 +64,8 @@ pub(crate) struct Supervisor {
     carried: VecDeque<Call>,
     inbox: Inbox,
     backoff: Backoff,
-    credential: Option<Credential>,
-    ticket: Option<Ticket>,
+    access: Access,
     resume: Option<Resume>,
-    was_up: bool,
 }
 
 impl Supervisor {
@@ -100,17 +76,8 @@ impl Supervisor {
         credential: Option<Credential>,
     ) -> Self {
         let backoff = Backoff::new(core.options.reconnect);
-        Self {
-            core,
-            calls,
-            carried: VecDeque::new(),
-            inbox,
-            backoff,
-            credential,
-            ticket: None,
-            resume: None,
-            was_up: false,
-        }
+        let access = Access::new(core.clone(), credential);
+        Self { core, calls, carried: VecDeque::new(), inbox, backoff, access, resume: None }
     }
 
     /// Runs until the client is closed, by the app or by a refusal that nothing heals.
@@ -119,6 +86,7 @@ impl Supervisor {
         let mut attempt = 1;
         let reason = loop {
             let core = self.core.clone();
+            let looked_at = self.is_looked_at();
             let tried = tokio::select! {
                 tried = Box::pin(self.open()) => tried,
                 () = core.shutdown.cancelled() => break CloseReason::ByApp,
@@ -141,29 +109,35 @@ impl Supervisor {
                 break reason;
             }
             attempt += 1;
-            if !self.wait(attempt, failure.error, retry_after).await {
+            let wait = Wait { attempt, cause: failure.error, retry_after, looked_at };
+            if !self.wait(wait).await {
                 break CloseReason::ByApp;
             }
         };
         self.end(reason);
     }
 
+    fn is_looked_at(&self) -> bool {
+        *self.core.app_state.lock() == AppState::Foreground
+    }
+
     /// Prepares what the next try needs; a reason if there is to be none.
     fn apply(&mut self, failure: &Failure) -> Option<CloseReason> {
+        self.access.on_refused(&failure.error);
         match remedy(&failure.error, failure.stage) {
             Remedy::Wait => None,
             Remedy::NewTicket => {
-                self.ticket = None;
+                self.access.ticket = None;
                 self.forget_session();
                 None
             }
             Remedy::NewCredential => {
-                self.ticket = None;
+                self.access.ticket = None;
                 self.forget_session();
                 match (&self.core.options.enrol, &failure.error) {
                     // The app can always fetch a fresh token; a code or an open door serves once.
                     (EnrolRight::Token(_), _) => {
-                        self.credential = None;
+                        self.access.forget_credential();
                         None
                     }
                     (_, Error::Refused(refused)) => Some(CloseReason::Refused(refused.clone())),
@@ -175,7 +149,8 @@ impl Supervisor {
     }
 
     /// Waits for the next try; false: the client is being closed.
-    async fn wait(&mut self, attempt: u32, cause: Error, retry_after: Option<Duration>) -> bool {
+    async fn wait(&mut self, wait: Wait) -> bool {
+        let Wait { attempt, cause, retry_after, looked_at } = wait;
         let next_in = self.backoff.next_wait(retry_after, rand::random());
         tracing::debug!(attempt, ?next_in, %cause, "no session");
         self.core.happen(Happening::Failed { attempt, next_in, cause });
@@ -185,6 +160,10 @@ impl Supervisor {
         tokio::pin!(until);
         let mut lapsed = false;
         loop {
+            // What was put off was what the phone did by itself. A person who opens the app does not wait for that.
+            if !looked_at && self.is_looked_at() {
+                return true;
+            }
             let lapse = self.resume.as_ref().map(|r| r.held_until).filter(|_| !lapsed);
             let lapsing = async {
                 match lapse {
@@ -193,8 +172,10 @@ impl Supervisor {
                 }
             };
             tokio::select! {
-                () = &mut until => break,
-                () = self.core.hurry.notified(), if retry_after.is_none() => break,
+                () = &mut until => return true,
+                () = self.core.hurry.notified() => if retry_after.is_none() {
+                    return true;
+                },
                 () = self.core.shutdown.cancelled() => return false,
                 () = lapsing => {
                     lapsed = true;
@@ -202,7 +183,6 @@ impl Supervisor {
                 }
             }
         }
-        true
     }
 
     /// The server no longer holds the session, or is not asked to any more.
@@ -228,25 +208,45 @@ impl Supervisor {
 
     // ---- a session ----
 
-    async fn serve(&mut self, opened: Opened) -> End {
-        let Opened { session, address, proof_key, app_state, seen } = opened;
+    /// Runs a session until it ends; one that moves to the other port goes on there.
+    async fn serve(&mut self, mut opened: Opened) -> End {
+        loop {
+            let (end, moved) = self.serve_one(opened).await;
+            let (Some(moved), Some(resume), false) = (moved, &self.resume, end.for_good) else { return end };
+            opened = match self.access.go_on(&resume.key(), moved).await {
+                Ok(opened) => opened,
+                Err(cause) => {
+                    let retry_after = cause.retry_after();
+                    return End { cause, retry_after, for_good: false };
+                }
+            };
+        }
+    }
+
+    /// Runs a session on one connection. With the end comes a connection to the foreground port, if it moves there.
+    async fn serve_one(&mut self, opened: Opened) -> (End, Option<quinn::Connection>) {
+        let Opened { session, address, port, proof_key, app_state, seen } = opened;
         let welcome = &session.welcome;
         let session_id = SessionId::try_from(&welcome.session).unwrap_or(SessionId::from_bytes([0; 16]));
         let (resumed, resume, valid_ms) = (welcome.resumed, welcome.resume.clone(), welcome.resume_valid_ms);
         self.core.happen(Happening::Up { session: session_id, resumed, now_ms: unix_ms() });
-        tracing::debug!(session = %session_id, resumed, "session is up");
-        self.was_up = true;
+        tracing::debug!(session = %session_id, resumed, ?port, "session is up");
+        self.access.was_up = true;
         let began = Instant::now();
+        let (reached, arrivals) = mpsc::channel(1);
         let connection = Connection::new(
             &self.core,
             &mut self.inbox,
             &mut self.calls,
             &mut self.carried,
             session,
-            app_state,
-            if resumed { seen } else { 0 },
+            Terms { app_state, seen: if resumed { seen } else { 0 }, server: &address.server_name, arrivals },
         );
-        let (end, seen) = connection.run().await;
+        let promoted = promote(&mut self.access, &self.core, port, &address, reached);
+        let Outcome { end, seen, moved } = tokio::select! {
+            outcome = connection.run() => outcome,
+            never = promoted => match never {},
+        };
         self.backoff.on_session_end(began.elapsed());
         self.resume = millis(valid_ms).filter(|_| !resume.is_empty()).map(|valid| Resume {
             token: resume,
@@ -257,7 +257,7 @@ impl Supervisor {
             address,
             tries: 0,
         });
-        end
+        (end, moved)
     }
 
     // ---- getting in ----
@@ -266,18 +266,17 @@ impl Supervisor {
         if let Some(opened) = self.open_by_resume().await? {
             return Ok(opened);
         }
-        let held = self.ticket.as_ref().is_some_and(|t| t.until > Instant::now());
+        let held = self.access.ticket.as_ref().is_some_and(|t| t.until > Instant::now());
         if held {
             match self.open_by_ticket().await {
                 // The ticket is not wanted there any more; a fresh one may be.
                 Err(failure) if remedy(&failure.error, failure.stage) == Remedy::NewTicket => {
-                    self.ticket = None
+                    self.access.ticket = None
                 }
                 other => return other,
             }
         }
-        let ticket = self.fetch_ticket().await?;
-        self.ticket = Some(ticket);
+        self.access.fetch_ticket().await?;
         self.open_by_ticket().await
     }
 
@@ -288,11 +287,13 @@ impl Supervisor {
             self.forget_session();
             return Ok(None);
         }
-        resume.tries += 1;
-        let token = Token::Resume { token: resume.token.clone(), seen: resume.seen };
-        let (address, proof_key, seen) = (resume.address.clone(), resume.proof_key.clone(), resume.seen);
-        match self.knock(&address, token, &proof_key, seen).await {
+        let key = resume.key();
+        match self.access.knock(&key).await {
             Ok(opened) => Ok(Some(opened)),
+            Err(error @ Error::Unreachable { .. }) => {
+                resume.tries += 1;
+                Err(Failure { error, stage: Stage::Session })
+            }
             Err(error) => match remedy(&error, Stage::Session) {
                 Remedy::NewTicket => {
                     self.forget_session();
@@ -303,17 +304,20 @@ impl Supervisor {
         }
     }
 
+    /// Tries the ticket's managers in turn.
     async fn open_by_ticket(&mut self) -> Result<Opened, Failure> {
-        let Some(ticket) = &self.ticket else {
+        let Some(ticket) = &self.access.ticket else {
             return Err(Failure { error: Error::protocol("no ticket"), stage: Stage::Session });
         };
         let (token, proof_key) = (ticket.token.clone(), ticket.proof_key.clone());
         let mut last = Error::unreachable("the ticket names no session manager");
         for address in ticket.addresses.clone() {
-            match self.knock(&address, Token::Ticket(token.clone()), &proof_key, 0).await {
+            let (token, proof_key) = (Token::Ticket(token.clone()), proof_key.clone());
+            match self.access.knock(&Key { address, token, proof_key, seen: 0 }).await {
                 Ok(opened) => return Ok(opened),
                 Err(error) => {
-                    let next = matches!(remedy(&error, Stage::Session), Remedy::Wait);
+                    // Whoever was promised a place waits for it: elsewhere he would only be one more.
+                    let next = matches!(remedy(&error, Stage::Session), Remedy::Wait) && !has_slot(&error);
                     last = error;
                     if !next {
                         break;
@@ -323,106 +327,15 @@ impl Supervisor {
         }
         Err(Failure { error: last, stage: Stage::Session })
     }
+}
 
-    async fn knock(
-        &self,
-        address: &wire::Address,
-        token: Token,
-        proof_key: &Bytes,
-        seen: u64,
-    ) -> Result<Opened, Error> {
-        let app_state = *self.core.app_state.lock();
-        let port = match app_state {
-            AppState::Foreground => &address.front,
-            AppState::Background => &address.wake,
-        };
-        let door = Door {
-            address: port,
-            server_name: &address.server_name,
-            token,
-            proof_key,
-            app_state: app_state.into(),
-            reason: self.why(app_state),
-            limit: DOOR_LIMIT,
-        };
-        let session = Session::open(&self.core.transport, door).await?;
-        Ok(Opened { session, address: address.clone(), proof_key: proof_key.clone(), app_state, seen })
-    }
-
-    fn why(&self, app_state: AppState) -> wire::Reason {
-        match app_state {
-            _ if self.was_up => wire::Reason::Reconnecting,
-            AppState::Foreground => wire::Reason::Opened,
-            AppState::Background => wire::Reason::Woken,
-        }
-    }
-
-    // ---- the gateway ----
-
-    /// Asks the gateways in turn for a ticket.
-    async fn fetch_ticket(&mut self) -> Result<Ticket, Failure> {
-        let gates = self.core.options.gates.clone();
-        let mut last = Failure { error: Error::unreachable("no gateway is named"), stage: Stage::Enter };
-        for address in gates {
-            match self.fetch_ticket_at(&address).await {
-                Ok(ticket) => return Ok(ticket),
-                Err(failure) => {
-                    // What one gateway refuses for good, all do.
-                    let next = remedy(&failure.error, failure.stage) == Remedy::Wait;
-                    last = failure;
-                    if !next {
-                        break;
-                    }
-                }
-            }
-        }
-        Err(last)
-    }
-
-    async fn fetch_ticket_at(&mut self, address: &str) -> Result<Ticket, Failure> {
-        let core = self.core.clone();
-        let gate = Gate::connect(&core.transport, address).await.map_err(Failure::at(Stage::Enter))?;
-        let credential = match &self.credential {
-            Some(credential) => credential.bytes.clone(),
-            None => {
-                let credential = self.enrol(&gate).await.map_err(Failure::at(Stage::Enrol))?;
-                self.core.store.keep_credential(&credential);
-                let bytes = credential.bytes.clone();
-                self.credential = Some(credential);
-                bytes
-            }
-        };
-        let app_state = *core.app_state.lock();
-        let asked =
-            gate.enter(&core.identity, &credential, app_state.into(), self.why(app_state), GATE_LIMIT);
-        let granted = asked.await.map_err(Failure::at(Stage::Enter))?;
-        gate.close();
-        if !granted.credential.is_empty() {
-            let renewed = Credential { bytes: granted.credential, expires_ms: granted.credential_expires_ms };
-            self.core.store.keep_credential(&renewed);
-            self.credential = Some(renewed);
-        }
-        Ok(Ticket {
-            token: granted.ticket,
-            proof_key: granted.proof_key,
-            until: Instant::now() + Duration::from_millis(u64::from(granted.valid_ms)),
-            addresses: granted.addresses,
-        })
-    }
-
-    async fn enrol(&self, gate: &Gate) -> Result<Credential, Error> {
-        let core = &self.core;
-        let right = match &core.options.enrol {
-            EnrolRight::Enrolled => return Err(Error::NotEnrolled),
-            EnrolRight::Open => Right::Open,
-            EnrolRight::Code(code) => Right::Code(code.clone()),
-            EnrolRight::Token(provider) => {
-                let token = provider.token().await;
-                Right::Jwt(token.map_err(|detail| Error::NoToken { detail })?)
-            }
-        };
-        gate.enrol(&core.identity, &core.options.user, &core.options.device_name, right, GATE_LIMIT).await
-    }
+/// What is waited for between two tries.
+struct Wait {
+    attempt: u32,
+    cause: Error,
+    retry_after: Option<Duration>,
+    /// A person looked at the app when it failed.
+    looked_at: bool,
 }
 
 fn for_good(cause: Error) -> CloseReason {

@@ -10,7 +10,7 @@ use buslane_chassis::api::{Backend, BackendApi};
 use buslane_chassis::feed::Feed;
 use buslane_chassis::shutdown::Shutdown;
 use buslane_chassis::tls::{Authority, Identity};
-use buslane_client::raw::{Gate, Right, Transport};
+use buslane_client::raw::{Entry, Gate, Right, Transport};
 use buslane_client::{CaSource, Client, EnrolRight, Error, Options, State, Storage};
 use buslane_gateway::Gateway;
 use buslane_gateway::config::Enrolment;
@@ -115,8 +115,13 @@ async fn a_device_enrols_and_its_ticket_names_the_managers() {
     let credential = gate.enrol(&identity, &user, "phone", Right::Open, LIMIT).await.unwrap();
     // An answer that was lost is asked for again.
     gate.enrol(&identity, &user, "phone", Right::Open, LIMIT).await.unwrap();
-    let (state, reason) = (wire::AppState::Foreground, wire::Reason::Opened);
-    let ticket = gate.enter(&identity, &credential.bytes, state, reason, LIMIT).await.unwrap();
+    let entry = Entry {
+        credential: &credential.bytes,
+        app_state: wire::AppState::Foreground,
+        reason: wire::Reason::Opened,
+        slot: Default::default(),
+    };
+    let ticket = gate.enter(&identity, entry.clone(), LIMIT).await.unwrap();
     assert_eq!(ticket.addresses[0].front, "127.0.0.1:1");
     assert!(ticket.valid_ms > 60_000);
     let now = std::time::SystemTime::now().duration_since(std::time::UNIX_EPOCH).unwrap().as_millis() as u64;
@@ -125,7 +130,7 @@ async fn a_device_enrols_and_its_ticket_names_the_managers() {
     assert_eq!(body.device, identity.device().to_wire());
     // A credential is worth nothing in other hands.
     let thief = buslane_client::raw::Identity::generate().unwrap();
-    let error = gate.enter(&thief, &credential.bytes, state, reason, LIMIT).await.unwrap_err();
+    let error = gate.enter(&thief, entry, LIMIT).await.unwrap_err();
     assert_eq!(error.name(), "bad_proof");
     gate.close();
     drop(link);

@@ -6,10 +6,10 @@ use std::path::Path;
 use std::time::Duration;
 
 use anyhow::Context;
-use buslane_client::gate::{Gate, Right};
+use buslane_client::gate::{Entry, Gate, Right};
 use buslane_client::identity::Identity;
 use buslane_client::options::CaSource;
-use buslane_client::session::{Door, Session, Token};
+use buslane_client::session::{Door, Hello, Session, Token};
 use buslane_client::transport::Transport;
 use buslane_shared::id::UserId;
 use buslane_shared::wire;
@@ -33,8 +33,13 @@ impl Phone {
         let identity = Identity::generate()?;
         let gate = Gate::connect(transport, &ready.gate).await?;
         let credential = gate.enrol(&identity, &user, "loadtest", Right::Open, STEP_LIMIT).await?;
-        let (state, reason) = (wire::AppState::Foreground, wire::Reason::Opened);
-        let ticket = gate.enter(&identity, &credential.bytes, state, reason, STEP_LIMIT).await?;
+        let entry = Entry {
+            credential: &credential.bytes,
+            app_state: wire::AppState::Foreground,
+            reason: wire::Reason::Opened,
+            slot: Default::default(),
+        };
+        let ticket = gate.enter(&identity, entry, STEP_LIMIT).await?;
         gate.close();
         Ok(Self { user, ticket })
     }
@@ -45,10 +50,14 @@ impl Phone {
         let door = Door {
             address: &address.front,
             server_name: &address.server_name,
-            token: Token::Ticket(self.ticket.ticket.clone()),
-            proof_key: &self.ticket.proof_key,
-            app_state: wire::AppState::Foreground,
-            reason: wire::Reason::Opened,
+            mark: None,
+            hello: Hello {
+                token: Token::Ticket(self.ticket.ticket.clone()),
+                proof_key: &self.ticket.proof_key,
+                app_state: wire::AppState::Foreground,
+                reason: wire::Reason::Opened,
+                slot: Default::default(),
+            },
             limit: STEP_LIMIT,
         };
         Ok(Session::open(transport, door).await?)

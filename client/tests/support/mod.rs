@@ -1,7 +1,7 @@
 //! What the tests of the client share: a small server that does what a test tells it, misbehaviour included, and a network
 //! that does the same. (The real roles are met in `real_gateway.rs` and `real_roles.rs`.)
 
-#![allow(dead_code)]
+#![allow(dead_code, unused_imports)]
 
 pub mod relay;
 pub mod server;

@@ -54,7 +54,29 @@ pub struct World {
     pub requests: Vec<Op>,
     pub cancels: Vec<u64>,
     pub resume_valid_ms: u32,
+    /// What a ticket brings, as often as there is something here; `None`: a server that knows no passes.
+    pub passes: Option<VecDeque<wire::Passes>>,
+    /// What the next welcomes bring.
+    pub welcome_passes: VecDeque<wire::Passes>,
+    /// What the next welcomes advise.
+    pub advice: Option<wire::Advice>,
+    /// Connections to session managers: whether to the background port, and the first connection id.
+    pub arrivals: Vec<(Door, Bytes)>,
+    /// The same of the gateway.
+    pub gate_arrivals: Vec<Bytes>,
+    pub entries: Vec<wire::Enter>,
+    /// The foreground port says nothing.
+    pub front_is_silent: bool,
+    wake: Option<SocketAddr>,
     next: u64,
+}
+
+/// A port of the server.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Door {
+    /// The gate and the foreground.
+    Front,
+    Wake,
 }
 
 /// A session, connected or not.
@@ -171,6 +193,7 @@ impl World {
 /// The server and its world.
 pub struct Server {
     endpoint: quinn::Endpoint,
+    wake: quinn::Endpoint,
     address: SocketAddr,
     ca: Vec<u8>,
     pub world: Arc<Mutex<World>>,
@@ -191,20 +214,28 @@ impl Server {
         tls.alpn_protocols = vec![ALPN_GATE.to_vec(), ALPN_SESSION.to_vec()];
         let tls = quinn::crypto::rustls::QuicServerConfig::try_from(tls).unwrap();
         let config = quinn::ServerConfig::with_crypto(Arc::new(tls));
-        let endpoint = quinn::Endpoint::server(config, "127.0.0.1:0".parse().unwrap()).unwrap();
+        let bind = || quinn::Endpoint::server(config.clone(), "127.0.0.1:0".parse().unwrap()).unwrap();
+        let (endpoint, wake) = (bind(), bind());
         let address = endpoint.local_addr().unwrap();
-        let world = World { addresses: vec![address], resume_valid_ms: 60_000, ..World::default() };
+        let world = World {
+            addresses: vec![address],
+            wake: Some(wake.local_addr().unwrap()),
+            resume_valid_ms: 60_000,
+            ..World::default()
+        };
         let ca = made.cert.pem().into_bytes();
-        let server = Self { endpoint, address, ca, world: Arc::new(Mutex::new(world)) };
-        server.listen();
+        let server = Self { endpoint, wake, address, ca, world: Arc::new(Mutex::new(world)) };
+        server.listen(server.endpoint.clone(), Door::Front);
+        server.listen(server.wake.clone(), Door::Wake);
         server
     }
 
-    fn listen(&self) {
-        let (endpoint, world) = (self.endpoint.clone(), self.world.clone());
+    fn listen(&self, endpoint: quinn::Endpoint, door: Door) {
+        let world = self.world.clone();
         tokio::spawn(async move {
             while let Some(incoming) = endpoint.accept().await {
                 let world = world.clone();
+                let mark = Bytes::copy_from_slice(&incoming.orig_dst_cid());
                 if world.lock().down {
                     incoming.ignore();
                     continue;
@@ -214,9 +245,11 @@ impl Server {
                     let data = connection.handshake_data().unwrap();
                     let data = data.downcast::<quinn::crypto::rustls::HandshakeData>().unwrap();
                     if data.protocol.as_deref() == Some(ALPN_GATE) {
+                        world.lock().gate_arrivals.push(mark);
                         gate(connection, world).await;
                     } else {
-                        session(connection, world).await;
+                        world.lock().arrivals.push((door, mark));
+                        session(connection, world, door).await;
                     }
                 });
             }
@@ -304,6 +337,7 @@ impl Server {
 impl Drop for Server {
     fn drop(&mut self) {
         self.endpoint.close(0u32.into(), b"");
+        self.wake.close(0u32.into(), b"");
     }
 }
 
@@ -330,6 +364,8 @@ async fn gate(connection: quinn::Connection, world: Arc<Mutex<World>>) {
                 }
                 (None, gate_request::Op::Enter(enter)) => {
                     world.enters += 1;
+                    world.entries.push(enter.clone());
+                    let passes = world.passes.as_mut().map(|left| left.pop_front().unwrap_or_default());
                     match world.known.get(&enter.credential).cloned() {
                         None => gate_answer::Result::Refusal(Refusal::of(Code::BadCredential).into()),
                         Some(who) => {
@@ -338,13 +374,14 @@ async fn gate(connection: quinn::Connection, world: Arc<Mutex<World>>) {
                             let address = |a: &SocketAddr| wire::Address {
                                 server_name: "localhost".into(),
                                 front: a.to_string(),
-                                wake: a.to_string(),
+                                wake: world.wake.unwrap_or(*a).to_string(),
                             };
                             gate_answer::Result::Ticket(wire::Ticket {
                                 ticket,
                                 proof_key: Bytes::from_static(&[7; 32]),
                                 valid_ms: 3_600_000,
                                 addresses: world.addresses.iter().map(address).collect(),
+                                passes,
                                 ..Default::default()
                             })
                         }
@@ -357,7 +394,12 @@ async fn gate(connection: quinn::Connection, world: Arc<Mutex<World>>) {
     }
 }
 
-async fn session(connection: quinn::Connection, world: Arc<Mutex<World>>) {
+async fn session(connection: quinn::Connection, world: Arc<Mutex<World>>, door: Door) {
+    if door == Door::Front && world.lock().front_is_silent {
+        // As good as silence, and sooner over: the connection is not refused, it is lost.
+        connection.close(0u32.into(), b"");
+        return;
+    }
     let Ok((send, mut recv)) = connection.accept_bi().await else { return };
     let mut decoder = FrameDecoder::new(64 * 1024);
     let hello = loop {
@@ -450,6 +492,8 @@ fn begin(
         }),
         user: user.clone(),
         device: device.clone(),
+        advice: world.advice.clone(),
+        passes: world.welcome_passes.pop_front(),
         ..Default::default()
     };
     let _ = out.send(server_frame::Kind::Welcome(welcome));
