@@ -44,13 +44,13 @@ impl Phone {
         Ok(Self { user, ticket })
     }
 
-    /// Opens a session on the foreground port.
+    /// Opens a session on the foreground port, with the first pass of the ticket: once.
     pub async fn open(&self, transport: &Transport) -> anyhow::Result<Session> {
         let address = self.ticket.addresses.first().context("the ticket names no session manager")?;
         let door = Door {
             address: &address.front,
             server_name: &address.server_name,
-            mark: None,
+            mark: self.ticket.passes.as_ref().and_then(|passes| passes.marks.first().cloned()),
             hello: Hello {
                 token: Token::Ticket(self.ticket.ticket.clone()),
                 proof_key: &self.ticket.proof_key,
