@@ -12,7 +12,7 @@ use axum::routing::get;
 use axum::{Json, Router};
 use buslane_shared::UnixMs;
 use buslane_shared::overload::orders::{Kind, Order, Wish};
-use buslane_shared::overload::posture;
+use buslane_shared::overload::posture::{self, Report};
 use buslane_shared::wire::Posture;
 use serde::Deserialize;
 use serde_json::{Value, json};
@@ -22,8 +22,8 @@ use super::{Book, Effective, GiveError, newest};
 use crate::admin::error;
 use crate::audit::AuditError;
 use crate::clock;
-use crate::feed::Feed;
-use crate::oversee::Overseer;
+use crate::feed::{Feed, Heard};
+use crate::oversee::{Overseer, PostureView};
 
 /// How long the answer to an order waits for all nodes to obey it: five times what they may take.
 const EFFECTIVE_LIMIT: Duration = Duration::from_secs(1);
@@ -184,20 +184,19 @@ impl Desk {
 
     fn nodes(&self) -> Vec<Value> {
         let (now, loads) = (Instant::now(), Arc::clone(&self.feed.loads().borrow()));
-        let row = |node: &str| match loads.of(node) {
-            Some(heard) => json!({
-                "node": node,
-                "posture": posture::name(heard.report.posture),
-                "level": heard.report.level,
-                "background_per_s": heard.report.background_per_s,
-                "ledger_ms": heard.report.ledger_ms,
-                "order": heard.report.order,
-                "age_ms": u64::try_from(now.saturating_duration_since(heard.at).as_millis()).unwrap_or(u64::MAX),
-                "fresh": heard.is_fresh(now),
-            }),
-            None => json!({"node": node, "fresh": false}),
-        };
-        self.managers().iter().map(|node| row(node)).collect()
+        let own = self.overseer.as_ref().map(|overseer| overseer.posture());
+        let mut rows = Vec::new();
+        for node in self.managers() {
+            rows.push(match (&own, loads.of(&node)) {
+                // What a node says about itself has not travelled.
+                (Some(view), _) if view.node == node => {
+                    node_row(&node, &Heard { report: view.into(), at: now }, now)
+                }
+                (_, Some(heard)) => node_row(&node, heard, now),
+                (_, None) => json!({"node": node, "fresh": false}),
+            });
+        }
+        rows
     }
 
     /// What an order would do, were it given and in force now.
@@ -218,6 +217,33 @@ impl Desk {
             "replaces": newest(&orders, clock::unix_ms()),
             "refuse": refuse,
         })
+    }
+}
+
+fn node_row(node: &str, heard: &Heard, now: Instant) -> Value {
+    let age_ms = now.saturating_duration_since(heard.at).as_millis();
+    json!({
+        "node": node,
+        "posture": posture::name(heard.report.posture),
+        "level": heard.report.level,
+        "background_per_s": heard.report.background_per_s,
+        "ledger_ms": heard.report.ledger_ms,
+        "order": heard.report.order,
+        "age_ms": u64::try_from(age_ms).unwrap_or(u64::MAX),
+        "fresh": heard.is_fresh(now),
+    })
+}
+
+impl From<&PostureView> for Report {
+    fn from(view: &PostureView) -> Self {
+        Self {
+            posture: view.posture,
+            level: view.level,
+            background_per_s: view.background_per_s,
+            ledger_ms: view.ledger_ms,
+            order: view.order,
+            no: 0,
+        }
     }
 }
 

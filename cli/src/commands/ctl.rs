@@ -3,6 +3,7 @@
 //! What changes something takes a reason and an end, can be tried with `--dry-run`, and is audited.
 
 mod audit;
+mod author;
 mod emergency;
 mod lanes;
 mod posture;

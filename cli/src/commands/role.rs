@@ -94,8 +94,9 @@ pub fn session_manager(args: &RoleArgs, output: Output) -> Result<(), Failure> {
             feed.clone(),
             &process.front,
         )
-        .map_err(|e| explain_session_manager(&e))?;
-        let desk = Desk { book, overseer: None, feed: feed.clone() };
+        .map_err(|e| explain_session_manager(&e))?
+        .obeying(book.watch());
+        let desk = Desk { book, overseer: Some(manager.overseer()), feed: feed.clone() };
         desk.book.run(&desk.feed, desk.overseer.clone(), &process.front);
         let token = beside(&args.config, &settings.process.admin_token);
         let admin = process.admin(settings.process.admin, &token, Some(orders::routes(desk))).await?;

@@ -192,8 +192,9 @@ impl Running {
             session_feed.clone(),
             &process.front,
         )
-        .map_err(|e| explain_session_manager(&e))?;
-        let desk = Desk { book, overseer: None, feed: session_feed };
+        .map_err(|e| explain_session_manager(&e))?
+        .obeying(book.watch());
+        let desk = Desk { book, overseer: Some(manager.overseer()), feed: session_feed };
         desk.book.run(&desk.feed, desk.overseer.clone(), &process.front);
         let routes =
             operate::routes(store.clone(), service.clone(), &process.back).merge(orders::routes(desk));

@@ -37,6 +37,10 @@ fn an_emergency_is_shown_with_reason_author_and_end_and_is_over_by_itself() {
     assert_eq!(order["kind"], "emergency");
     let span = order["until_ms"].as_u64().unwrap() - order["from_ms"].as_u64().unwrap();
     assert_eq!((span, order["id"].as_u64()), (2_000, given["order"]["id"].as_u64()));
+    let effective = &given["effective"];
+    assert_eq!((effective["nodes"].as_u64(), effective["of"].as_u64()), (Some(1), Some(1)), "{given}");
+    assert!(effective["after_ms"].as_u64().unwrap() <= 1_000, "{given}");
+    assert_eq!((&shown["posture"], &shown["nodes"][0]["order"]), (&"emergency".into(), &order["id"]));
     assert!(order["expires"].as_str().unwrap().ends_with('Z'), "{order}");
     let people = home.run(&["ctl", "posture"]).stdout;
     for word in ["drill", "kim", "expires", "effective on"] {
@@ -57,7 +61,7 @@ fn an_emergency_is_shown_with_reason_author_and_end_and_is_over_by_itself() {
 fn a_touched_audit_is_found_whether_the_server_runs_or_not() {
     let home = Home::new();
     let server = Server::up(&home);
-    home.json(&["ctl", "emergency", "on", "--reason", "one", "--for", "1h", "--author", "kim"]);
+    home.json(&["ctl", "emergency", "on", "--reason", "one", "--for", "1h"]);
     home.json(&["ctl", "emergency", "auto", "--reason", "two", "--author", "kim"]);
     server.stop();
     assert_eq!(actions(&audit(&home, &[])), ["order.emergency", "order.automatic"], "read from the folder");

@@ -13,6 +13,7 @@ use crate::failure::{Exit, Failure};
 use crate::output::{Output, printable};
 use crate::time_text::rfc3339;
 
+use super::author;
 use super::text::{self, grid};
 
 /// Arguments of `ctl emergency`.
@@ -29,7 +30,7 @@ pub struct EmergencyArgs {
     /// When it begins, in UTC: "2026-12-31 23:50:00" [default: now]
     #[arg(long, value_name = "TIME", value_parser = humantime::parse_rfc3339_weak)]
     at: Option<SystemTime>,
-    /// Who orders it [default: $USER]
+    /// Who orders it [default: the user who runs this]
     #[arg(long, value_name = "NAME")]
     author: Option<String>,
     /// Only say what would be refused, going by the last second
@@ -61,7 +62,7 @@ impl State {
 
 /// Runs it.
 pub async fn run(args: &EmergencyArgs, output: Output) -> Result<(), Failure> {
-    let wanted = wanted(args, std::env::var("USER").or_else(|_| std::env::var("LOGNAME")).ok())?;
+    let wanted = wanted(args, author::of_this_process())?;
     let mut result = args.admin.client()?.run("/v1/orders", &wanted, |_| ()).await.map_err(refused)?;
     text::say_expiry(result.get_mut("order"));
     if let Some(why) = result.get("not_kept").and_then(Value::as_str) {
@@ -79,7 +80,9 @@ fn wanted(args: &EmergencyArgs, user: Option<String>) -> Result<Value, Failure> 
         return Err(Failure::usage("an order needs a reason: write --reason \"what is going on\""));
     };
     let Some(author) = args.author.clone().or(user) else {
-        return Err(Failure::usage("an order needs an author, and $USER is empty: write --author NAME"));
+        return Err(Failure::usage(
+            "an order needs an author, and this system does not say who you are: write --author NAME",
+        ));
     };
     let duration_ms = args.duration.map(|d| u64::try_from(d.as_millis()).unwrap_or(u64::MAX));
     match (args.state, duration_ms) {
