@@ -1,6 +1,7 @@
 //! Operators' orders through the real binary: they hold, they end, they are recorded, and they need nothing but the node.
 
 use std::fs;
+use std::path::{Path, PathBuf};
 use std::time::{Duration, SystemTime};
 
 use serde_json::Value;
@@ -129,35 +130,65 @@ fn of_overlapping_orders_the_newest_holds_and_survives_a_crash() {
     server.stop();
 }
 
+/// A second session manager beside the first: the same file with other names and ports.
+fn second_manager(dir: &Path) -> PathBuf {
+    let text = fs::read_to_string(dir.join("session-manager.toml")).unwrap();
+    let line = |line: &str| match line.split_once(" = ") {
+        Some((key @ ("front" | "wake" | "admin"), _)) => format!("{key} = \"127.0.0.1:0\""),
+        Some(("data", _)) => "data = \"second.data\"".to_owned(),
+        Some(("node", _)) => "node = \"session-manager-2\"".to_owned(),
+        _ => line.to_owned(),
+    };
+    let path = dir.join("second.toml");
+    fs::write(&path, text.lines().map(line).collect::<Vec<_>>().join("\n")).unwrap();
+    path
+}
+
 #[test]
 fn an_order_needs_no_backend_and_no_store_and_reaches_the_others() {
     let home = Home::new();
     let dir = home.path().join("system");
     home.json(&["config", "init", "--dir", dir.to_str().unwrap()]);
     free_ports(&dir);
-    let start = |role: &str| {
-        Server::start(&home, &[role, "--config", dir.join(format!("{role}.toml")).to_str().unwrap()])
-    };
-    let (backend, manager) = (start("backend"), start("session-manager"));
+    let second = second_manager(&dir);
+    let start = |role: &str, file: &Path| Server::start(&home, &[role, "--config", file.to_str().unwrap()]);
+    let backend = start("backend", &dir.join("backend.toml"));
+    let one = start("session-manager", &dir.join("session-manager.toml"));
+    let two = start("session-manager", &second);
     let token = dir.join("admin.token").to_str().unwrap().to_owned();
-    let at_manager = ["--admin", manager.address("admin"), "--token", &token];
+    let (admin_one, admin_two) = (one.address("admin"), two.address("admin"));
+    let at_one = ["--admin", admin_one, "--token", &token];
+    let at_two = ["--admin", admin_two, "--token", &token];
     let order = |rest: &[&str]| {
         home.json(
             &[&["ctl", "emergency", "--author", "kim", "--reason", "drill", "--for", "1h"], rest].concat(),
         )
     };
+    let holds = |at: &[&str]| posture(&home, at)["order"]["kind"].as_str().unwrap_or("none").to_owned();
+    until("both to be known to each other", || {
+        (posture(&home, &at_one)["nodes"].as_array()?.len() == 2).then_some(())
+    });
 
-    // Given at the backend, it holds at the session manager.
+    // Given at the backend, it holds at both.
     let at_backend = ["--admin", backend.address("admin"), "--token", &token];
     order(&[&["off"], &at_backend[..]].concat());
-    until("the order to reach the session manager", || {
-        (posture(&home, &at_manager)["order"]["kind"] == "normal").then_some(())
-    });
+    until("it to hold at both", || (holds(&at_one) == "normal" && holds(&at_two) == "normal").then_some(()));
+    // Given at one of them, it holds at the other, and that is known.
+    let given = order(&[&["on"], &at_one[..]].concat()).remove(0);
+    let effective = &given["effective"];
+    assert_eq!((effective["nodes"].as_u64(), effective["of"].as_u64()), (Some(2), Some(2)), "{given}");
+    assert_eq!(posture(&home, &at_two)["posture"], "emergency");
     backend.stop();
 
-    // Given at the session manager, without a backend.
-    order(&[&["on"], &at_manager[..]].concat());
-    assert_eq!(posture(&home, &at_manager)["order"]["kind"], "emergency");
-    assert_eq!(actions(&audit(&home, &at_manager)), ["order.emergency"]);
-    manager.stop();
+    // Without a backend it holds where it is given, and the others hear of it when there is one again.
+    order(&[&["off"], &at_one[..]].concat());
+    assert_eq!(holds(&at_one), "normal");
+    assert_eq!(actions(&audit(&home, &at_one)), ["order.emergency", "order.normal"]);
+    assert_eq!(holds(&at_two), "emergency");
+    let backend = start("backend", &dir.join("backend.toml"));
+    until("the other to hear of it", || (holds(&at_two) == "normal").then_some(()));
+    assert_eq!(actions(&audit(&home, &at_two)), [] as [&str; 0], "it is recorded where it was given");
+    for server in [two, one, backend] {
+        server.stop();
+    }
 }
