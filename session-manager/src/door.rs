@@ -25,7 +25,8 @@ use crate::screen::{Shown, Watch};
 /// Marks remembered as used, at one port, for each eleven minutes: 1,500 logins a second for all of them.
 const USED_MAX: usize = 1 << 20;
 
-/// The part of the places that is kept for slots: who was told to come now must find one.
+/// The part of the wake port's places that is kept for slots: who was told to come now must find one. The front port gives
+/// no slots.
 const PLACES_FOR_SLOTS: usize = 4;
 
 /// With what somebody comes.
@@ -60,6 +61,8 @@ struct Facts {
     right: Right,
     /// The peer has shown that it receives what is sent to its address.
     validated: bool,
+    /// Places of this port that are kept for slots.
+    kept_for_slots: usize,
     /// Handshakes under way.
     handshakes: usize,
     /// Of them, those from this address that are validated alike. The two are counted apart, so that forged packets do not
@@ -88,7 +91,7 @@ fn decide(facts: Facts, bounds: &Bounds) -> Verdict {
         Verdict::Silence
     } else if facts.draining {
         Verdict::Refuse
-    } else if facts.handshakes >= places(facts.right, handshakes_max) {
+    } else if facts.handshakes >= places(facts, handshakes_max) {
         Verdict::Silence
     } else if facts.from_address >= bounds.handshakes_per_address_max as usize {
         if facts.validated { Verdict::Silence } else { Verdict::Retry }
@@ -103,10 +106,10 @@ fn decide(facts: Facts, bounds: &Bounds) -> Verdict {
 }
 
 /// The places that one with this right may take.
-fn places(right: Right, handshakes_max: usize) -> usize {
-    match right {
+fn places(facts: Facts, handshakes_max: usize) -> usize {
+    match facts.right {
         Right::Slot => handshakes_max,
-        Right::Pass | Right::Stranger | Right::None => handshakes_max - handshakes_max / PLACES_FOR_SLOTS,
+        Right::Pass | Right::Stranger | Right::None => handshakes_max.saturating_sub(facts.kept_for_slots),
     }
 }
 
@@ -218,6 +221,13 @@ impl Door {
         }
     }
 
+    fn kept_for_slots(&self) -> usize {
+        match self.watch.lane {
+            Lane::Front => 0,
+            Lane::Wake => self.port.node.config.bounds.handshakes_max as usize / PLACES_FOR_SLOTS,
+        }
+    }
+
     fn on_incoming(&self, incoming: Incoming, under_way: &Arc<UnderWay>, marks: &mut Marks) {
         let origin = (network(incoming.remote_address().ip()), incoming.remote_address_validated());
         // After a retry it is still the id of the very first packet.
@@ -226,6 +236,7 @@ impl Door {
         let mut facts = Facts {
             draining: self.draining.is_cancelled(),
             right,
+            kept_for_slots: self.kept_for_slots(),
             validated: origin.1,
             handshakes: under_way.count.load(Ordering::Relaxed),
             from_address: under_way.from(&origin),
@@ -272,8 +283,14 @@ fn network(address: IpAddr) -> IpAddr {
 mod tests {
     use super::*;
 
-    const CALM: Facts =
-        Facts { draining: false, right: Right::Stranger, validated: false, handshakes: 0, from_address: 0 };
+    const CALM: Facts = Facts {
+        draining: false,
+        right: Right::Stranger,
+        kept_for_slots: 64,
+        validated: false,
+        handshakes: 0,
+        from_address: 0,
+    };
 
     /// Of 256 places, 64 of them for each address.
     #[test]
@@ -310,8 +327,16 @@ mod tests {
     }
 
     #[test]
+    fn a_port_without_slots_keeps_no_places_for_them() {
+        let facts = Facts { right: Right::Pass, kept_for_slots: 0, handshakes: 255, ..CALM };
+        assert_eq!(decide(facts, &Bounds::default()), Verdict::Welcome);
+        let full = Facts { handshakes: 256, ..facts };
+        assert_eq!(decide(full, &Bounds::default()), Verdict::Silence);
+    }
+
+    #[test]
     fn one_place_is_enough_for_one() {
-        let facts = Facts { validated: true, ..CALM };
+        let facts = Facts { validated: true, kept_for_slots: 1 / PLACES_FOR_SLOTS, ..CALM };
         let bounds = Bounds { handshakes_max: 1, handshakes_per_address_max: 1, ..Bounds::default() };
         assert_eq!(decide(facts, &bounds), Verdict::Welcome);
     }

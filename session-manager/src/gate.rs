@@ -5,7 +5,7 @@
 //! for such a one waits long. So whoever is of normal priority must never wait here: it tries, and tries again in the
 //! next round; what it reads are atomics.
 
-use std::sync::atomic::{AtomicU8, AtomicU32, AtomicU64, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU8, AtomicU32, AtomicU64, Ordering};
 use std::thread::available_parallelism;
 
 use buslane_shared::Nanos;
@@ -22,6 +22,7 @@ pub(crate) struct Gate {
     logins: Mutex<Logins>,
     posture: AtomicU8,
     policy: AtomicU8,
+    draining: AtomicBool,
     /// Bits of the rate, per second.
     per_s: AtomicU64,
     /// Up to when slots are promised, since the start.
@@ -40,6 +41,7 @@ impl Gate {
             start: Instant::now(),
             posture: AtomicU8::new(Posture::Normal as u8),
             policy: AtomicU8::new(settings.policy as u8),
+            draining: AtomicBool::new(false),
             per_s: AtomicU64::new(logins.per_s().to_bits()),
             promised: AtomicU64::new(0),
             asked: AtomicU32::new(0),
@@ -63,7 +65,8 @@ impl Gate {
         if ask != Ask::Slot {
             self.asked.fetch_add(1, Ordering::Relaxed);
         }
-        if !self.is_measured() {
+        // A node that is being stopped promises nothing: the door tells everybody to go elsewhere.
+        if !self.is_measured() || self.draining.load(Ordering::Relaxed) {
             return Verdict::Admit;
         }
         let mut logins = self.logins.lock();
@@ -107,6 +110,11 @@ impl Gate {
     pub(crate) fn reconfigure(&self, settings: &Settings, now: Instant) -> bool {
         self.policy.store(settings.policy as u8, Ordering::Relaxed);
         self.try_write(now, |logins| logins.reconfigure(&settings.background))
+    }
+
+    /// The node is being stopped.
+    pub(crate) fn begin_drain(&self) {
+        self.draining.store(true, Ordering::Relaxed);
     }
 
     /// The posture has changed.
@@ -172,6 +180,15 @@ mod tests {
         assert!(!gate.reconfigure(&Settings::default(), now), "in use");
         drop(books);
         assert!(gate.per_s() > 0.0);
+    }
+
+    #[test]
+    fn a_node_that_is_being_stopped_promises_nothing() {
+        let (gate, now) = (gate(Policy::Buslane), Instant::now());
+        gate.set_posture(Posture::Emergency);
+        gate.begin_drain();
+        assert_eq!(gate.decide(Ask::Pass, now), Verdict::Admit, "to hear that it must go elsewhere");
+        assert_eq!(gate.ledger_length(now), 0);
     }
 
     #[test]

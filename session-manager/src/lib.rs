@@ -234,6 +234,7 @@ impl SessionManager {
         tracing::info!(front = %front.addr, wake = %wake.addr, "the session manager answers");
         shutdown.token().cancelled().await;
         draining.cancel();
+        node.load.gate.begin_drain();
         drain(&node, &sessions).await;
         tokio::join!(front.end(), wake.end());
         desk.close().await;
