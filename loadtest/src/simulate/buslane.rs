@@ -23,12 +23,18 @@ use super::policy::{Armed, Arrival, Next, Policy, Readings, Refusal, Rejection, 
 use super::random::Random;
 use ticker::Ticker;
 
+/// Logins that may be under way at the wake port.
+const HANDSHAKES_MAX: u32 = 512;
+
 /// Bytes of a usual request.
 const REQUEST_BYTES: u32 = 500;
 
-/// When a refused request is told to come back: half to one and a half times this, by who asks.
-const FOREGROUND_AGAIN: Nanos = 200_000_000;
-const BACKGROUND_AGAIN: Nanos = 2_000_000_000;
+/// When a refused request is told to come back: once to twice this, by who asks. The session manager's values.
+const FOREGROUND_AGAIN: Nanos = 500_000_000;
+const BACKGROUND_AGAIN: Nanos = 5_000_000_000;
+
+/// When a login is told to come back for which there is no slot.
+const LATER: Nanos = 60_000_000_000;
 
 /// The node's secret of levels.
 const KEY: u64 = 1;
@@ -44,7 +50,9 @@ pub struct Buslane {
     lanes: Lanes,
     logins: Logins,
     ticker: Ticker,
-    seats: HashMap<JobId, Seat>,
+    seats: Seats,
+    /// Logins under way at the wake port.
+    handshakes: u32,
     random: Random,
 }
 
@@ -63,22 +71,34 @@ impl Buslane {
             lanes: Lanes::new(&settings),
             logins: Logins::new(&settings.background, PROCESSORS as u32),
             ticker: Ticker::new(&settings),
-            seats: HashMap::new(),
+            seats: Seats::default(),
+            handshakes: 0,
             random: Random::new(KEY, 0),
         }
     }
 
-    /// The background port, before the handshake.
+    /// The wake port, before the handshake. Whoever is let in needs no seat: he runs on threads of his own.
     fn at_the_door(&mut self, job: &Job, now: Nanos) -> Arrival {
         let ask = self.ask(job, now);
         self.ticker.asked(ask);
+        if self.policy != settings::Policy::Buslane {
+            return self.let_in();
+        }
         let random = self.random.bits() as u32;
         match self.logins.decide(now, ask, self.ticker.posture(), random) {
-            Verdict::Admit => self.offer(job, job.class, now),
+            Verdict::Admit => self.let_in(),
             Verdict::Defer(grant) => refuse(Rejection::Early, Told::Slot(grant.at)),
-            Verdict::Later => refuse(Rejection::Early, Told::Busy),
+            Verdict::Later => refuse(Rejection::Early, Told::At(now + LATER + self.random.below(LATER))),
             Verdict::Silence => refuse(Rejection::Silence, Told::Nothing),
         }
+    }
+
+    fn let_in(&mut self) -> Arrival {
+        if self.handshakes >= HANDSHAKES_MAX {
+            return refuse(Rejection::Silence, Told::Nothing);
+        }
+        self.handshakes += 1;
+        Arrival::Run
     }
 
     fn ask(&self, job: &Job, now: Nanos) -> Ask {
@@ -94,10 +114,10 @@ impl Buslane {
     fn inside(&mut self, job: &Job, now: Nanos) -> Arrival {
         let class = self.believed(job, now);
         let standing = self.standing(job.user);
-        if self.valve.admit(job.protocol, Level::new(class, standing), standing.bits) {
-            return self.offer(job, class, now);
+        if !self.valve.admit(job.protocol, Level::new(class, standing), standing.bits) {
+            return Arrival::Refuse(self.refusal_of(job.protocol, job.class, now));
         }
-        Arrival::Refuse(self.refusal(job, now))
+        if job.is_login() { Arrival::Run } else { self.offer(job, class, now) }
     }
 
     /// The class, unless the user claims more than one person can want.
@@ -115,34 +135,43 @@ impl Buslane {
             lanes::Job { key, protocol: job.protocol, class, bytes: REQUEST_BYTES, deadline: job.deadline };
         match self.lanes.offer(wanted, now) {
             Offer::Seated(seat) => {
-                self.seats.insert(job.id, seat);
+                self.seats.keep(job.id, seat);
                 Arrival::Run
             }
             Offer::Queued => Arrival::Queue,
-            Offer::Refused(_) => Arrival::Refuse(self.refusal(job, now)),
+            Offer::Refused(_) => Arrival::Refuse(self.refusal_of(job.protocol, job.class, now)),
         }
     }
 
     /// What is said to somebody who is inside already.
-    fn refusal(&mut self, job: &Job, now: Nanos) -> Refusal {
-        self.refusal_of(job.protocol, job.class, now)
-    }
-
     fn refusal_of(&mut self, protocol: Protocol, class: Class, now: Nanos) -> Refusal {
-        let is_login = super::job::is_login(protocol);
-        let rejection = if is_login { Rejection::Late } else { Rejection::Request };
-        if is_login && !class.is_foreground() && self.policy == settings::Policy::Buslane {
-            let random = self.random.bits() as u32;
-            if let Verdict::Defer(grant) = self.logins.defer(now, random) {
-                return Refusal { rejection, told: Told::Slot(grant.at) };
-            }
-        }
+        let rejection = if super::job::is_login(protocol) { Rejection::Late } else { Rejection::Request };
         let again = if class.is_foreground() { FOREGROUND_AGAIN } else { BACKGROUND_AGAIN };
-        Refusal { rejection, told: Told::At(now + again / 2 + self.random.below(again)) }
+        Refusal { rejection, told: Told::At(now + again + self.random.below(again)) }
     }
 
     fn standing(&mut self, user: u32) -> Standing {
         *self.standings.entry(user).or_insert_with(|| Standing::of(&user.to_string(), KEY, 0))
+    }
+}
+
+/// The seats that jobs at work have.
+#[derive(Default)]
+struct Seats(Vec<Option<Seat>>);
+
+impl Seats {
+    fn keep(&mut self, id: JobId, seat: Seat) {
+        let place = id.0 as usize;
+        if place >= self.0.len() {
+            self.0.resize_with(place + 1, || None);
+        }
+        if let Some(kept) = self.0.get_mut(place) {
+            *kept = Some(seat);
+        }
+    }
+
+    fn give_back(&mut self, id: JobId) -> Option<Seat> {
+        self.0.get_mut(id.0 as usize)?.take()
     }
 }
 
@@ -156,18 +185,14 @@ impl Policy for Buslane {
     }
 
     fn arrive(&mut self, job: &Job, now: Nanos) -> Arrival {
-        let is_at_the_door = job.is_login() && !job.class.is_foreground();
-        if is_at_the_door && self.policy == settings::Policy::Buslane {
-            return self.at_the_door(job, now);
-        }
-        self.inside(job, now)
+        if is_at_the_door(job) { self.at_the_door(job, now) } else { self.inside(job, now) }
     }
 
     fn next(&mut self, now: Nanos) -> Option<Next> {
         let id = |key: JobKey| JobId(key.0 as u32);
         match self.lanes.next(now)? {
             lanes::Next::Start(key, seat) => {
-                self.seats.insert(id(key), seat);
+                self.seats.keep(id(key), seat);
                 Some(Next::Start(id(key)))
             }
             lanes::Next::Drop(job, _) => {
@@ -177,21 +202,27 @@ impl Policy for Buslane {
     }
 
     fn done(&mut self, job: &Job, spent: Spent, now: Nanos) {
-        if let Some(seat) = self.seats.remove(&job.id) {
-            self.ticker.done(job, seat.class(), spent);
+        if is_at_the_door(job) {
+            self.handshakes -= 1;
+            self.ticker.opened();
+        } else if let Some(seat) = self.seats.give_back(job.id) {
+            self.ticker.answered(job.protocol, spent.service);
             self.lanes.free(seat, now);
         }
     }
 
     fn tick(&mut self, now: Nanos, readings: &Readings) {
-        let logins_at_work = self.seats.values().filter(|s| super::job::is_login(s.protocol())).count();
         let part = ticker::Parts { lanes: &mut self.lanes, valve: &self.valve, logins: &mut self.logins };
-        self.ticker.tick(now, readings, logins_at_work as u32, part);
+        self.ticker.tick(now, readings, self.handshakes, part);
     }
 
     fn posture(&self) -> Option<Posture> {
         Some(self.ticker.posture())
     }
+}
+
+fn is_at_the_door(job: &Job) -> bool {
+    job.is_login() && !job.class.is_foreground()
 }
 
 fn refuse(rejection: Rejection, told: Told) -> Arrival {

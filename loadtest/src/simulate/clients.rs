@@ -72,6 +72,10 @@ pub fn comeback(
     now: Nanos,
     random: &mut Random,
 ) -> Option<Comeback> {
+    if call.sender == Sender::Liar {
+        // It asks for something else soon enough.
+        return None;
+    }
     if call.sender == Sender::Person {
         return of_person(call, people, attempts, failed, now, random);
     }
@@ -101,7 +105,7 @@ fn of_person(
     let at = match (call.manner, failed) {
         (_, Failed::Unanswered) => now,
         (_, Failed::Refused(Told::Nothing)) => now + PROBE,
-        (Manner::Naive, _) => now + random.below(100 * MS),
+        (Manner::Naive, _) => now + SECOND + random.below(SECOND),
         (Manner::Obedient, Failed::Refused(Told::At(at) | Told::Slot(at))) => at.max(now),
         (Manner::Obedient, Failed::Refused(Told::Busy)) => now + jitter(IMPATIENT_FIRST, attempts, random),
     };

@@ -54,6 +54,8 @@ pub struct Row {
 /// Figures that are not printed but held against targets.
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub struct Beside {
+    /// 99th percentile of people's delays from the attempt that was answered, as a multiple of the unloaded one.
+    pub admitted_ratio: f64,
     /// From the end of the surge until 99 % of people's calls are answered in every window.
     pub goodput_back_ms: Option<f64>,
     /// Part of the workers' time that background had during the surge.
@@ -84,7 +86,7 @@ pub fn row(
     unloaded_p99: Nanos,
 ) -> Row {
     let record = &outcome.record;
-    let (start, end) = scenario.surge;
+    let start = scenario.surge.0;
     let entered = outcome.postures.iter().find(|(_, p)| *p == Posture::Emergency);
     let since_start = |at: Nanos| (at as f64 - start as f64) / 1e6;
     let drained = record.logins_out == 0 && record.last_login > 0;
@@ -106,15 +108,18 @@ pub fn row(
         work_conservation: rounded(record.useful / ideal.work.max(1.0)),
         jain: rounded(jain(&record.people)),
         trace_hash: format!("{:016x}", outcome.digest),
-        beside: beside(scenario, workers, outcome, end),
+        beside: beside(scenario, workers, outcome, unloaded_p99),
     }
 }
 
-fn beside(scenario: &Scenario, workers: u32, outcome: &Outcome, end: Nanos) -> Beside {
+fn beside(scenario: &Scenario, workers: u32, outcome: &Outcome, unloaded_p99: Nanos) -> Beside {
     let record = &outcome.record;
-    let surge = (end - scenario.surge.0) as f64;
+    let (start, end) = scenario.surge;
+    let surge = (end - start) as f64;
+    let admitted = record.admitted.percentiles().p99 * 1e6;
     let postures = &outcome.postures;
     Beside {
+        admitted_ratio: admitted / unloaded_p99.max(1) as f64,
         goodput_back_ms: goodput_back(&record.windows, end, scenario.horizon),
         background_share: record.background / (surge * f64::from(workers)),
         refusals: record.refusals,

@@ -28,13 +28,13 @@ const MEMORY: f64 = 10_000_000.0;
 /// What background is left where threads are apart, however much foreground there is.
 const LEFT_MIN: f64 = 0.02;
 
-/// Which side of the machine a job is on.
+/// Which side of the machine a job is on, where its threads are laid out apart.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Side {
-    /// A person waits.
-    Foreground,
-    /// Nobody does.
-    Background,
+    /// Threads of normal priority: all requests, and logins of people.
+    Front,
+    /// Threads that get what the others leave: logins of phones that act alone.
+    Wake,
 }
 
 /// The workers.
@@ -43,12 +43,11 @@ pub struct Node {
     workers: u32,
     threads: Threads,
     busy: [u32; 2],
-    waiting: VecDeque<JobId>,
-    rejecting: Decaying,
+    waiting: [VecDeque<JobId>; 2],
+    rejecting: [Decaying; 2],
     seats_per_processor: f64,
     accounted: Nanos,
-    used: f64,
-    rejected: f64,
+    used: [f64; 2],
 }
 
 impl Node {
@@ -58,28 +57,40 @@ impl Node {
             workers,
             threads,
             busy: [0; 2],
-            waiting: VecDeque::new(),
-            rejecting: Decaying::default(),
+            waiting: Default::default(),
+            rejecting: Default::default(),
             seats_per_processor: f64::from(workers) / PROCESSORS,
             accounted: 0,
-            used: 0.0,
-            rejected: 0.0,
+            used: [0.0; 2],
         }
     }
 
     /// Jobs that were taken and are not done.
     pub fn in_flight(&self) -> u32 {
-        self.busy() + self.waiting.len() as u32
+        self.busy.iter().sum::<u32>() + self.waiting.iter().map(|w| w.len() as u32).sum::<u32>()
     }
 
     /// Takes a job; it waits where no worker is free.
-    pub fn take(&mut self, id: JobId) {
-        self.waiting.push_back(id);
+    pub fn take(&mut self, side: Side, id: JobId) {
+        let [front, wake] = &mut self.waiting;
+        match (self.threads, side) {
+            (Threads::Shared, _) | (Threads::Apart, Side::Front) => front.push_back(id),
+            (Threads::Apart, Side::Wake) => wake.push_back(id),
+        }
     }
 
-    /// The next job for which a worker is free.
+    /// The next job for which a worker is free. Apart, each side has all workers, and the processors choose between them.
     pub fn next(&mut self) -> Option<JobId> {
-        if self.busy() < self.workers { self.waiting.pop_front() } else { None }
+        let [front, wake] = self.busy;
+        let [waiting, waiting_at_wake] = &mut self.waiting;
+        match self.threads {
+            Threads::Shared if front + wake < self.workers => waiting.pop_front(),
+            Threads::Shared => None,
+            Threads::Apart => {
+                let next = if front < self.workers { waiting.pop_front() } else { None };
+                next.or_else(|| if wake < self.workers { waiting_at_wake.pop_front() } else { None })
+            }
+        }
     }
 
     /// A worker begins with work of so much seat time: for how long he is busy.
@@ -100,48 +111,65 @@ impl Node {
     }
 
     /// Something was rejected at this cost of a processor.
-    pub fn reject(&mut self, cost: Nanos, now: Nanos) {
+    pub fn reject(&mut self, side: Side, cost: Nanos, now: Nanos) {
         let seat_time = cost as f64 * self.seats_per_processor;
-        self.rejecting.add(seat_time, now);
-        self.rejected += seat_time;
+        if let Some(rejecting) = self.rejecting.get_mut(side as usize) {
+            rejecting.add(seat_time, now);
+        }
+        if let Some(used) = self.used.get_mut(side as usize) {
+            *used += seat_time;
+        }
     }
 
     /// Whether the socket's buffer overflows: a first packet that comes now is lost.
-    pub fn is_deaf(&mut self, now: Nanos) -> bool {
-        self.share_rejecting(now) >= RECEIVING_MAX
+    pub fn is_deaf(&mut self, side: Side, now: Nanos) -> bool {
+        let [front, wake] = self.shares_rejecting(now);
+        let share = match (self.threads, side) {
+            (Threads::Shared, _) => front + wake,
+            (Threads::Apart, Side::Front) => front,
+            (Threads::Apart, Side::Wake) => wake,
+        };
+        share >= RECEIVING_MAX
     }
 
     /// What has happened since the last time.
     pub fn readings(&mut self, now: Nanos, elapsed: Nanos) -> Readings {
         self.account(now);
         let whole = elapsed.max(1) as f64 * f64::from(self.workers);
-        let rejecting = (std::mem::take(&mut self.rejected) / whole).min(1.0);
-        let used = (std::mem::take(&mut self.used) / whole + rejecting).min(1.0);
-        Readings { used }
+        let [front, wake] = std::mem::take(&mut self.used).map(|u| u / whole);
+        let front = front.min(1.0);
+        Readings { front, wake: wake.min(1.0 - front) }
     }
 
-    fn busy(&self) -> u32 {
-        self.busy.iter().sum()
-    }
-
+    /// Apart, what both sides want at a time may be more than there is; the front is served first.
     fn account(&mut self, now: Nanos) {
-        self.used += f64::from(self.busy()) * (now - self.accounted) as f64;
+        let elapsed = (now - self.accounted) as f64;
+        for (used, busy) in self.used.iter_mut().zip(self.busy) {
+            *used += f64::from(busy) * elapsed;
+        }
         self.accounted = now;
     }
 
-    fn share_rejecting(&mut self, now: Nanos) -> f64 {
-        (self.rejecting.rate(now) / f64::from(self.workers)).min(RECEIVING_MAX)
+    /// What rejections take of the machine, on each side.
+    fn shares_rejecting(&mut self, now: Nanos) -> [f64; 2] {
+        let all = f64::from(self.workers);
+        self.rejecting.each_mut().map(|r| (r.rate(now) / all).min(RECEIVING_MAX))
     }
 
     /// How much longer work takes because rejections take their part.
     fn stretch(&mut self, side: Side, now: Nanos) -> f64 {
         let all = f64::from(self.workers);
-        let left = all * (1.0 - self.share_rejecting(now));
-        let [foreground, background] = self.busy.map(f64::from);
+        let [front, wake] = self.busy.map(f64::from);
+        let [rejects, wake_rejects] = self.shares_rejecting(now);
         let stretch = match (self.threads, side) {
-            (Threads::Shared, _) => (foreground + background) / left,
-            (Threads::Apart, Side::Foreground) => foreground / all,
-            (Threads::Apart, Side::Background) => background / (left - foreground).max(all * LEFT_MIN),
+            (Threads::Shared, _) => {
+                (front + wake) / (all * (1.0 - (rejects + wake_rejects).min(RECEIVING_MAX)))
+            }
+            (Threads::Apart, Side::Front) => front / (all * (1.0 - rejects)),
+            (Threads::Apart, Side::Wake) => {
+                let left = all * (1.0 - rejects - wake_rejects) - front;
+                wake / left.max(all * LEFT_MIN)
+            }
         };
         stretch.max(1.0)
     }
@@ -181,21 +209,29 @@ mod tests {
 
     fn full(threads: Threads, foreground: u32, background: u32) -> Node {
         let mut node = Node::new(SEATS, threads);
-        (0..foreground).for_each(|_| _ = node.begin(Side::Foreground, MS, 0));
-        (0..background).for_each(|_| _ = node.begin(Side::Background, MS, 0));
+        (0..foreground).for_each(|_| _ = node.begin(Side::Front, MS, 0));
+        (0..background).for_each(|_| _ = node.begin(Side::Wake, MS, 0));
         node
     }
 
     #[test]
     fn what_is_taken_waits_for_a_worker_in_its_order() {
         let mut node = Node::new(1, Threads::Shared);
-        node.take(JobId(1));
-        node.take(JobId(2));
+        node.take(Side::Front, JobId(1));
+        node.take(Side::Wake, JobId(2));
         assert_eq!(node.next(), Some(JobId(1)));
-        assert_eq!(node.begin(Side::Foreground, MS, 0), MS);
+        assert_eq!(node.begin(Side::Front, MS, 0), MS);
         assert_eq!((node.next(), node.in_flight()), (None, 2));
-        node.end(Side::Foreground, MS);
+        node.end(Side::Front, MS);
         assert_eq!(node.next(), Some(JobId(2)));
+    }
+
+    #[test]
+    fn with_threads_apart_a_person_never_waits_for_a_phone() {
+        let mut node = full(Threads::Apart, 31, 32);
+        node.take(Side::Wake, JobId(1));
+        node.take(Side::Front, JobId(2));
+        assert_eq!((node.next(), node.next()), (Some(JobId(2)), None));
     }
 
     #[test]
@@ -203,8 +239,8 @@ mod tests {
         for (busy, stretched) in [(4, false), (31, true)] {
             let mut node = full(Threads::Shared, busy, 0);
             // A quarter of the machine, for a while.
-            (0..100).for_each(|n| node.reject(500_000, n * MS));
-            let takes = node.begin(Side::Foreground, MS, 100 * MS);
+            (0..100).for_each(|n| node.reject(Side::Wake, 500_000, n * MS));
+            let takes = node.begin(Side::Front, MS, 100 * MS);
             assert_eq!(takes > MS + MS / 4, stretched, "{busy}: {takes}");
         }
     }
@@ -212,28 +248,31 @@ mod tests {
     #[test]
     fn with_threads_apart_only_background_pays_for_rejections() {
         let mut node = full(Threads::Apart, 10, 21);
-        (0..100).for_each(|n| node.reject(500_000, n * MS));
-        assert_eq!(node.begin(Side::Foreground, MS, 100 * MS), MS);
-        assert!(node.begin(Side::Background, MS, 100 * MS) > MS + MS / 4);
+        (0..100).for_each(|n| node.reject(Side::Wake, 500_000, n * MS));
+        assert_eq!(node.begin(Side::Front, MS, 100 * MS), MS);
+        assert!(node.begin(Side::Wake, MS, 100 * MS) > MS + MS / 4);
     }
 
     #[test]
     fn receiving_never_takes_more_than_one_of_the_processors() {
         let mut node = full(Threads::Shared, 31, 0);
-        assert!(!node.is_deaf(0));
-        (0..200).for_each(|n| node.reject(2_000_000, n * MS));
-        assert!(node.is_deaf(200 * MS));
-        let takes = node.begin(Side::Foreground, MS, 200 * MS);
+        assert!(!node.is_deaf(Side::Front, 0));
+        (0..200).for_each(|n| node.reject(Side::Wake, 2_000_000, n * MS));
+        assert!(node.is_deaf(Side::Front, 200 * MS));
+        let takes = node.begin(Side::Front, MS, 200 * MS);
         assert!((2 * MS - 10..=2 * MS).contains(&takes), "{takes}");
-        assert!(!node.is_deaf(300 * MS), "it is forgotten");
+        assert!(!node.is_deaf(Side::Front, 300 * MS), "it is forgotten");
+        let mut apart = full(Threads::Apart, 31, 0);
+        (0..200).for_each(|n| apart.reject(Side::Wake, 2_000_000, n * MS));
+        assert!(apart.is_deaf(Side::Wake, 200 * MS) && !apart.is_deaf(Side::Front, 200 * MS));
     }
 
     #[test]
     fn readings_are_shares_of_the_time_since_the_last() {
         let mut node = full(Threads::Shared, 8, 8);
-        node.reject(1_000_000, 5 * MS);
+        node.reject(Side::Wake, 1_000_000, 5 * MS);
         let readings = node.readings(10 * MS, 10 * MS);
-        assert!((readings.used - 0.55).abs() < 1e-9, "{readings:?}");
-        assert!((node.readings(20 * MS, 10 * MS).used - 0.5).abs() < 1e-9);
+        assert!((readings.front - 0.25).abs() < 1e-9 && (readings.wake - 0.3).abs() < 1e-9, "{readings:?}");
+        assert!((node.readings(20 * MS, 10 * MS).wake - 0.25).abs() < 1e-9);
     }
 }

@@ -8,9 +8,9 @@ use buslane_shared::wire::Posture;
 
 use super::job::{Job, JobId};
 
-/// Processor time of a first packet that is dropped without an answer. This and the following three are measured with
-/// quinn 0.11.12; docs/overload.md has the table.
-const SILENCE_COST: Nanos = 7_000;
+/// Processor time of a first packet that is dropped in the socket's filter, without an answer. This and the following three
+/// were measured with quinn 0.11.12 on a machine of two processors.
+const SILENCE_COST: Nanos = 2_400;
 
 /// Processor time of an answer to a first packet.
 const EARLY_COST: Nanos = 11_000;
@@ -111,11 +111,13 @@ pub struct Spent {
     pub in_flight: u32,
 }
 
-/// What the node shows of itself, every [`TICK`].
+/// What the node shows of itself, every [`TICK`]: shares of the workers' time since the last one.
 #[derive(Debug, Clone, Copy)]
 pub struct Readings {
-    /// Share of the workers' time since the last tick that work and rejections have taken.
-    pub used: f64,
+    /// Taken by requests and logins of people, and by rejecting them.
+    pub front: f64,
+    /// Taken by logins of phones that act alone, and by rejecting them.
+    pub wake: f64,
 }
 
 /// How often a policy is ticked.
@@ -135,7 +137,7 @@ pub struct Armed {
 pub enum Threads {
     /// One runtime and one listener for all.
     Shared,
-    /// Background, its handshakes and its refusals run on threads that only get what foreground leaves.
+    /// Logins of phones that act alone, and their refusals, run on threads that only get what the others leave.
     Apart,
 }
 

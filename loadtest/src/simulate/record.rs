@@ -52,8 +52,10 @@ pub struct Record {
     until: Nanos,
     storm: (Nanos, Nanos),
     late_from: Nanos,
-    /// Delays of people's calls.
+    /// Delays of people's calls, from when they were first wanted.
     pub delays: Latencies,
+    /// The same from the attempt that was answered: how those fare who are admitted.
+    pub admitted: Latencies,
     /// All windows.
     pub windows: Vec<Window>,
     /// All people.
@@ -88,6 +90,7 @@ impl Record {
             storm: scenario.surge,
             late_from,
             delays: Latencies::new()?,
+            admitted: Latencies::new()?,
             windows: vec![Window::default(); (scenario.horizon / WINDOW) as usize + 1],
             people: vec![Person::default(); people.unwrap_or(0) as usize],
             useful: 0.0,
@@ -117,8 +120,8 @@ impl Record {
         }
     }
 
-    /// A call was answered while its client waited.
-    pub fn answered(&mut self, call: &Call, attempts: u32, now: Nanos) {
+    /// A call was answered while its client waited, in the attempt that came at `came`.
+    pub fn answered(&mut self, call: &Call, attempts: u32, came: Nanos, now: Nanos) {
         let delay = now - call.at;
         if call.sender == Sender::Person {
             let late = u32::from(delay >= self.late_from);
@@ -128,6 +131,7 @@ impl Record {
             }
             if self.counts(call) {
                 self.delays.record(Duration::from_nanos(delay));
+                self.admitted.record(Duration::from_nanos(now - came));
                 if let Some(person) = self.people.get_mut(call.user as usize) {
                     person.calls += 1;
                     person.answered += 1;
@@ -162,17 +166,17 @@ impl Record {
         }
     }
 
-    /// A worker was busy with a call; `wanted`: somebody still waited for it.
-    pub fn worked(&mut self, call: &Call, service: Nanos, wanted: bool, now: Nanos) {
+    /// A worker has done so much work for a call; `wanted`: somebody still waited for it.
+    pub fn worked(&mut self, call: &Call, work: Nanos, wanted: bool, now: Nanos) {
         if now < self.from {
             return;
         }
-        self.spent += service as f64;
+        self.spent += work as f64;
         if !wanted {
-            self.wasted += service as f64;
+            self.wasted += work as f64;
         }
         if call.sender != Sender::Person && (self.storm.0..self.storm.1).contains(&now) {
-            self.background += service as f64;
+            self.background += work as f64;
         }
     }
 

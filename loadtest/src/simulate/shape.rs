@@ -7,8 +7,13 @@ use buslane_shared::Nanos;
 pub enum Shape {
     /// Straight lines between these points, in seconds; before the first and after the last it stays.
     Lines(Vec<(f64, f64)>),
-    /// `mean` plus or minus `swing`, one period after the other, each longer than the one before: from 0.1 s to 10 s.
+    /// `before`, and then `mean` plus or minus `swing`, one period after the other, each longer than the one before: from
+    /// 0.1 s to 10 s.
     Waves {
+        /// Seconds until the waves begin.
+        from: f64,
+        /// Until then.
+        before: f64,
         /// In the middle.
         mean: f64,
         /// How far it goes to each side.
@@ -43,7 +48,8 @@ impl Shape {
         let seconds = now as f64 / 1e9;
         match self {
             Self::Lines(points) => on_lines(points, seconds),
-            Self::Waves { mean, swing } => mean + swing * wave(seconds),
+            Self::Waves { from, before, .. } if seconds < *from => *before,
+            Self::Waves { from, mean, swing, .. } => mean + swing * wave(seconds - from),
             Self::Bursts { mean, times, every, long } => {
                 let is_burst = seconds >= *every && seconds % every < *long;
                 if is_burst { mean * times } else { *mean }
@@ -93,7 +99,7 @@ mod tests {
 
     #[test]
     fn waves_are_around_their_mean_in_all_periods() {
-        let shape = Shape::Waves { mean: 0.5, swing: 0.2 };
+        let shape = Shape::Waves { from: 0.0, before: 0.1, mean: 0.5, swing: 0.2 };
         let ms: Vec<f64> = (0..110_000).map(|n| shape.at(n * 1_000_000)).collect();
         assert!((ms.iter().sum::<f64>() / ms.len() as f64 - 0.5).abs() < 0.02);
         assert!(ms.iter().all(|l| (l - 0.5).abs() > 0.19));

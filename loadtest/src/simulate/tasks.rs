@@ -15,10 +15,14 @@ pub struct Task {
     pub attempt: u32,
     /// Time of a seat that it takes.
     pub cost: u32,
+    /// When it came.
+    pub came: Nanos,
     /// When the node took it.
     pub taken: Nanos,
     /// When a worker began with it.
     pub began: Nanos,
+    /// Time of a worker that it takes from then on, were it alone.
+    pub work: Nanos,
     /// Jobs at the node when it was taken.
     pub in_flight: u32,
 }

@@ -140,6 +140,7 @@ mod tests {
             jain: 1.0,
             trace_hash: String::new(),
             beside: Beside {
+                admitted_ratio: 1.0,
                 goodput_back_ms: None,
                 background_share: 0.0,
                 refusals: 0,

@@ -121,7 +121,7 @@ pub fn run(run: Run<'_>, mut policy: Box<dyn Policy>) -> anyhow::Result<Outcome>
         node: Node::new(run.workers, policy.threads()),
         tasks: Tasks::default(),
         clients: vec![Client { attempts: 0, phase: Phase::Away }; run.calls.len()],
-        agenda: Agenda::default(),
+        agenda: Agenda::until(run.scenario.horizon),
         waits: Default::default(),
         random: Random::new(run.seed, CLIENTS),
         record: Record::new(run.scenario, run.ideal.judged_until, run.late_from)?,
@@ -174,9 +174,9 @@ impl World<'_> {
     }
 
     /// What is due next, and when. At the same instant the order is that of this list.
-    fn due(&self) -> (Nanos, Due) {
+    fn due(&mut self) -> (Nanos, Due) {
         let mut first = (self.next_tick, Due::Tick);
-        if let Some(at) = self.agenda.due().filter(|at| *at < first.0) {
+        if let Some(at) = self.agenda.due(first.0) {
             first = (at, Due::Agenda);
         }
         if let Some(call) = self.run.calls.get(self.came).filter(|c| c.at < first.0) {
@@ -219,7 +219,7 @@ impl World<'_> {
         let attempt = client.attempts;
         self.attempts.made += 1;
         self.digest.add([self.now, u64::from(number), u64::from(attempt)]);
-        if call.is_login() && self.node.is_deaf(self.now) {
+        if call.is_login() && self.node.is_deaf(side(&call), self.now) {
             self.attempts.lost += 1;
             self.failed(number, Failed::Refused(Told::Nothing));
             return;
@@ -234,7 +234,8 @@ impl World<'_> {
             deadline: self.now + patience,
         };
         let cost = call.cost;
-        let task = Task { job, call: number, attempt, cost, taken: 0, began: 0, in_flight: 0 };
+        let came = self.now;
+        let task = Task { job, call: number, attempt, cost, came, taken: 0, began: 0, work: 0, in_flight: 0 };
         let id = self.tasks.insert(task);
         match self.policy.arrive(&Job { id, ..job }, self.now) {
             Arrival::Run => self.take(id),
@@ -267,7 +268,10 @@ impl World<'_> {
     }
 
     fn take(&mut self, id: JobId) {
-        self.node.take(id);
+        let Some(call) = self.tasks.find(id).and_then(|t| self.run.calls.get(t.call as usize)) else {
+            return;
+        };
+        self.node.take(side(call), id);
         if let Some(task) = self.tasks.find(id) {
             task.taken = self.now;
             task.in_flight = self.node.in_flight();
@@ -281,19 +285,18 @@ impl World<'_> {
         if self.waits_for(&task) {
             self.refused(task.call, &call, refusal);
         } else {
-            self.node.reject(refusal.rejection.cost(), self.now);
+            self.node.reject(side(&call), refusal.rejection.cost(), self.now);
         }
     }
 
     fn begin(&mut self, id: JobId) {
         let now = self.now;
         let Some(task) = self.tasks.find(id) else { return };
-        task.began = now;
-        let (cost, number) = (Nanos::from(task.cost), task.call);
-        let Some(call) = self.call(number) else { return };
-        let work = (cost as f64 / self.run.scenario.speed(now)) as Nanos;
-        let waiting = if depends(&call) { self.run.scenario.dependency(now) } else { 0 };
-        let busy = self.node.begin(side(&call), work, now) + waiting;
+        let Some(call) = self.run.calls.get(task.call as usize) else { return };
+        let work = (f64::from(task.cost) / self.run.scenario.speed(now)) as Nanos;
+        let waiting = if depends(call) { self.run.scenario.dependency(now) } else { 0 };
+        (task.began, task.work) = (now, work + waiting);
+        let busy = self.node.begin(side(call), work, now) + waiting;
         self.agenda.add(now + busy.max(1), Event::Done(id));
     }
 
@@ -305,9 +308,9 @@ impl World<'_> {
         self.attempts.done += 1;
         self.digest.add([now, u64::from(task.call), u64::MAX]);
         let wanted = self.waits_for(&task);
-        self.record.worked(&call, now - task.began, wanted, now);
+        self.record.worked(&call, task.work, wanted, now);
         if wanted {
-            self.record.answered(&call, task.attempt, now);
+            self.record.answered(&call, task.attempt, task.came, now);
             self.set_phase(task.call, Phase::Over);
         }
         let spent =
@@ -327,7 +330,7 @@ impl World<'_> {
     }
 
     fn refused(&mut self, number: u32, call: &Call, refusal: Refusal) {
-        self.node.reject(refusal.rejection.cost(), self.now);
+        self.node.reject(side(call), refusal.rejection.cost(), self.now);
         self.record.refused(call);
         let told = if refusal.rejection == Rejection::Silence { Told::Nothing } else { refusal.told };
         self.failed(number, Failed::Refused(told));
@@ -367,7 +370,7 @@ impl World<'_> {
 }
 
 fn side(call: &Call) -> Side {
-    if call.class.is_foreground() { Side::Foreground } else { Side::Background }
+    if call.is_login() && !call.class.is_foreground() { Side::Wake } else { Side::Front }
 }
 
 /// Which queue of patience a client is in: all in one wait equally long.

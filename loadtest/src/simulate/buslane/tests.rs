@@ -57,7 +57,7 @@ fn an_order_for_later_holds_in_its_time() {
     let mut buslane = Buslane::new(settings::Policy::Buslane, 32);
     buslane.arm(Armed { from: SECOND, until: 2 * SECOND });
     let mut at = |seconds: f64| {
-        buslane.tick((seconds * 1e9) as Nanos, &Readings { used: 0.1 });
+        buslane.tick((seconds * 1e9) as Nanos, &Readings { front: 0.1, wake: 0.0 });
         buslane.posture()
     };
     assert_eq!(at(0.9), Some(Posture::Normal));

@@ -1,6 +1,6 @@
 //! What the session manager's ticker does every ten milliseconds: gather the signals, step the brain, hand out what follows.
 
-use buslane_shared::class::{Class, Protocol};
+use buslane_shared::class::Protocol;
 use buslane_shared::overload::brain::{Brain, Facts};
 use buslane_shared::overload::lanes::Lanes;
 use buslane_shared::overload::level::LEVELS;
@@ -13,8 +13,7 @@ use buslane_shared::overload::valve::Valve;
 use buslane_shared::wire::Posture;
 use buslane_shared::{Nanos, UnixMs};
 
-use crate::simulate::job::Job;
-use crate::simulate::policy::{Armed, Readings, Spent, TICK};
+use crate::simulate::policy::{Armed, Readings, TICK};
 
 /// Ticks of which the last are one window of logins.
 const LOGIN_TICKS: usize = 10;
@@ -45,6 +44,7 @@ pub struct Ticker {
     posture: Posture,
     workers: f64,
     floor: f64,
+    cpu_max: f64,
     last: Nanos,
     offered: Box<[Nanos; LEVELS]>,
     /// Background logins asked for, by tick.
@@ -62,6 +62,7 @@ impl Ticker {
             posture: Posture::Normal,
             workers: f64::from(settings.lanes.seats),
             floor: f64::from(settings.background.floor_percent) / 100.0,
+            cpu_max: settings.background.cpu_max,
             last: 0,
             offered: Box::new([0; LEVELS]),
             asked: [0; LOGIN_TICKS],
@@ -95,21 +96,17 @@ impl Ticker {
         *now += u32::from(ask != Ask::Slot);
     }
 
-    /// A job is done.
-    pub fn done(&mut self, job: &Job, class: Class, spent: Spent) {
-        match job.protocol {
-            Protocol::Login | Protocol::Resume if !class.is_foreground() => {
-                self.window.completed += 1;
-                self.window.spent += spent.service;
-            }
-            Protocol::Login | Protocol::Resume => {}
-            _ => self.answered(spent.service),
-        }
+    /// A background session was opened.
+    pub fn opened(&mut self) {
+        self.window.completed += 1;
     }
 
-    fn answered(&mut self, took: Nanos) {
-        let (least, mean) = self.rtt.unwrap_or((took, took as f64));
-        self.rtt = Some((least.min(took), mean + RTT_GAIN * (took as f64 - mean)));
+    /// The backend has answered a request: how it fares is read from what people send.
+    pub fn answered(&mut self, protocol: Protocol, took: Nanos) {
+        if protocol == Protocol::MessageSend {
+            let (least, mean) = self.rtt.unwrap_or((took, took as f64));
+            self.rtt = Some((least.min(took), mean + RTT_GAIN * (took as f64 - mean)));
+        }
     }
 
     /// A tick.
@@ -144,7 +141,7 @@ impl Ticker {
             saturated: window.saturated,
             foreground_backlog: window.foreground_backlog,
             foreground_erlangs: window.foreground_erlangs,
-            cpu_share: window.foreground_erlangs / self.workers,
+            cpu_share: readings.front,
             ledger: logins.ledger_length(now),
             peers_in_emergency: 0.0,
             orders: &self.orders,
@@ -162,16 +159,15 @@ impl Ticker {
         self.step_logins(elapsed, readings, outcome.open, logins);
     }
 
-    /// What background logins took and what was idle is what they can have.
+    /// What background logins took and what was idle is what they can have, but for what is kept free.
     fn step_logins(&mut self, elapsed: Nanos, readings: &Readings, open: f64, logins: &mut Logins) {
         let whole = elapsed as f64 * self.workers;
         self.window.elapsed += elapsed;
-        self.window.available += ((1.0 - readings.used) * whole) as Nanos;
+        self.window.spent += (readings.wake * whole) as Nanos;
+        self.window.available += ((self.cpu_max - readings.front).max(0.0) * whole) as Nanos;
         self.window.floor += (self.floor * whole) as Nanos;
         if self.window.elapsed >= TICK * LOGIN_TICKS as Nanos {
-            let mut window = std::mem::replace(&mut self.window, empty_window());
-            window.available += window.spent;
-            logins.step(window, open);
+            logins.step(std::mem::replace(&mut self.window, empty_window()), open);
         }
     }
 }

@@ -67,7 +67,7 @@ impl Policy for Flip {
     }
 
     fn tick(&mut self, now: Nanos, readings: &Readings) {
-        self.used += readings.used;
+        self.used += readings.front + readings.wake;
         self.ticks += 1.0;
         if now >= self.sample_at {
             let busy = self.used / self.ticks;

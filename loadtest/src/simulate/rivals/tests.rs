@@ -137,7 +137,7 @@ fn overload(policy: &mut impl Policy, seconds: u64) -> [u32; 2] {
                 }
             }
         }
-        policy.tick(now, &Readings { used: 1.0 });
+        policy.tick(now, &Readings { front: 0.5, wake: 0.5 });
     }
     refused
 }
@@ -158,7 +158,8 @@ fn those_with_priorities_refuse_background_and_keep_foreground() {
 fn the_flip_is_seen_once_a_second() {
     let mut flip = Flip::new(1);
     let mut posture = |from: u64, used: f64| {
-        (from * 100..(from + 1) * 100).for_each(|n| flip.tick((n + 1) * TICK, &Readings { used }));
+        (from * 100..(from + 1) * 100)
+            .for_each(|n| flip.tick((n + 1) * TICK, &Readings { front: used, wake: 0.0 }));
         flip.posture()
     };
     assert_eq!(posture(0, 0.5), Some(Posture::Normal));

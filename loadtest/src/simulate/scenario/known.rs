@@ -26,8 +26,8 @@ pub const NAMES: [&str; 10] = [
 const SECOND: Nanos = 1_000_000_000;
 const MS: f64 = 1e6;
 
-/// People in conversations.
-const PERSONS: u32 = 2_000;
+/// People in conversations: each wants something every few seconds, in the worst storm twice a second.
+const PERSONS: u32 = 20_000;
 
 /// Phones that lie: one in twenty of some thirty thousand.
 const LIARS: u32 = 1_600;
@@ -89,13 +89,13 @@ fn gyeongju() -> Scenario {
         naive: 0.5,
         streams: vec![
             people(Shape::level(0.2)),
-            logins(lines(&[(5.0, 0.1), (5.0, 13.0), (8.0, 13.0), (8.0, 0.1)])),
+            logins(lines(&[(10.0, 0.1), (10.0, 13.0), (13.0, 13.0), (13.0, 0.1)])),
         ],
         ..base(
             "gyeongju",
             "logins of 13 times the capacity for 3 s, half of the phones naive",
-            130,
-            (5 * SECOND, 8 * SECOND),
+            120,
+            (10 * SECOND, 13 * SECOND),
         )
     }
 }
@@ -169,11 +169,14 @@ fn reconnect() -> Scenario {
 }
 
 fn edge() -> Scenario {
-    let surge = (5 * SECOND, 125 * SECOND);
+    let surge = (10 * SECOND, 130 * SECOND);
     Scenario {
         judged_until: Some(surge.1),
-        streams: vec![people(Shape::level(0.5)), logins(Shape::Waves { mean: 0.5, swing: 0.2 })],
-        ..base("edge", "20 % under and over capacity by turns, periods of 0.1 to 10 s", 130, surge)
+        streams: vec![
+            people(Shape::level(0.5)),
+            logins(Shape::Waves { from: 10.0, before: 0.2, mean: 0.5, swing: 0.2 }),
+        ],
+        ..base("edge", "20 % under and over capacity by turns, periods of 0.1 to 10 s", 135, surge)
     }
 }
 
