@@ -140,6 +140,17 @@ def check_decisions(document: str, fault) -> None:
         fault(OVERLOAD, 1, f"decision `{name}` is {'missing' if name in wanted else 'not in the code'}")
 
 
+def check_first_packets(document: str, fault) -> None:
+    screen, door = text("session-manager/src/screen.rs"), text("session-manager/src/door.rs")
+    wanted = set()
+    for table in ("MARKS", "TURNED_AWAY"):
+        wanted |= set(re.findall(r'"([^"]+)"', find(rf"^const {table}: \[&str; \d+\] = \[(.*?)\];", screen, table)))
+    wanted |= set(re.findall(r'on_turned_away\("(\w+)"\)', screen + door))
+    seen = {w for table in tables(document, "Before the handshake") for _, cells in table for w in words(cells[0])}
+    for name in wanted ^ seen:
+        fault(OVERLOAD, 1, f"`{name}` of first packets is {'missing' if name in wanted else 'not in the code'}")
+
+
 def amount(cell: str) -> float | None:
     match = re.fullmatch(r"([\d.]+)(?: (ms|%|x))?", cell)
     return (float(match[1]) / 100 if match[2] == "%" else float(match[1])) if match else None
@@ -197,6 +208,7 @@ def check(fault) -> None:
     checks = {
         check_classes: (document,),
         check_knobs: (document, operations),
+        check_first_packets: (document,),
         check_decisions: (document,),
         check_signals: (document,),
         check_metrics: (operations,),
