@@ -16,6 +16,7 @@ mod operate;
 mod output;
 mod process;
 mod progress;
+mod reload;
 mod role;
 mod run_file;
 mod sealed_store;

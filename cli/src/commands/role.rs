@@ -25,6 +25,7 @@ use crate::folder::Folder;
 use crate::operate;
 use crate::output::Output;
 use crate::process::{Process, cannot_listen, explain_tls};
+use crate::reload::{Read, Reload};
 use crate::role::{self, explain_gateway, explain_session_manager, explain_start};
 use crate::sealed_store::SealedStore;
 use crate::settings::{self, beside};
@@ -39,7 +40,8 @@ Example:
   buslane session-manager --config ./system/session-manager.toml
   buslane gateway --config ./system/gateway.toml
 
-SIGTERM ends it in order. SIGHUP reads the certificate files again.";
+SIGTERM ends it in order. SIGHUP reads the certificate files again, and in a session manager the
+settings of overload control.";
 
 /// Arguments of a role.
 #[derive(Debug, Args)]
@@ -66,7 +68,7 @@ pub fn gateway(args: &RoleArgs, output: Output) -> Result<(), Failure> {
         let line = json!({"ready": true, "gate": gateway.local_addr(), "admin": admin});
         process.follow_feed(&feed);
         process.front.tracker().spawn(gateway.run());
-        run(process, &mtls, line, output).await
+        run(process, &mtls, None, line, output).await
     })
 }
 
@@ -96,6 +98,9 @@ pub fn session_manager(args: &RoleArgs, output: Output) -> Result<(), Failure> {
         )
         .map_err(|e| explain_session_manager(&e))?
         .obeying(book.watch());
+        let read: Read =
+            |path| settings::load::<settings::SessionManager>(path).map(|file| file.session_manager);
+        let reload = Reload::new(&args.config, read, manager.tuner(), book.audit(), &process.back);
         let desk = Desk { book, overseer: Some(manager.overseer()), feed: feed.clone() };
         desk.book.run(&desk.feed, desk.overseer.clone(), &process.front);
         let token = beside(&args.config, &settings.process.admin_token);
@@ -105,7 +110,7 @@ pub fn session_manager(args: &RoleArgs, output: Output) -> Result<(), Failure> {
         });
         process.follow_feed(&feed);
         process.front.tracker().spawn(manager.run());
-        let ended = run(process, &mtls, line, output).await;
+        let ended = run(process, &mtls, Some(&reload), line, output).await;
         drop(folder);
         ended
     })
@@ -144,7 +149,7 @@ pub fn backend(args: &RoleArgs, output: Output) -> Result<(), Failure> {
             }
         });
         let line = json!({"ready": true, "listen": listen, "admin": admin, "data": folder.path()});
-        let ended = run(process, &mtls, line, output).await;
+        let ended = run(process, &mtls, None, line, output).await;
         // The engine closes here, after everything that might use it.
         drop((service, store));
         ended
@@ -182,7 +187,13 @@ fn remote(address: &str, mtls: &Mtls) -> Result<Backend, Failure> {
 }
 
 /// Says when the role is ready, and ends it in order.
-async fn run(mut process: Process, mtls: &Mtls, line: Value, output: Output) -> Result<(), Failure> {
+async fn run(
+    mut process: Process,
+    mtls: &Mtls,
+    reload: Option<&Arc<Reload>>,
+    line: Value,
+    output: Output,
+) -> Result<(), Failure> {
     let readiness = process.readiness.clone();
     let waiting = process.back.clone();
     process.back.tracker().spawn(async move {
@@ -197,7 +208,13 @@ async fn run(mut process: Process, mtls: &Mtls, line: Value, output: Output) -> 
         };
         waiting.token().run_until_cancelled(said).await;
     });
-    process.until_stopped(|| mtls.identity.reload()).await;
+    let on_hangup = || {
+        if let Some(reload) = reload {
+            reload.begin();
+        }
+        mtls.identity.reload()
+    };
+    process.until_stopped(on_hangup).await;
     process.end().await;
     Ok(())
 }

@@ -28,6 +28,7 @@ use crate::home;
 use crate::operate;
 use crate::output::{Output, print_line};
 use crate::process::{Process, explain_tls};
+use crate::reload::{Read, Reload};
 use crate::role::{self, explain_gateway, explain_session_manager, explain_start};
 use crate::run_file::RunFile;
 use crate::sealed_store::SealedStore;
@@ -51,7 +52,8 @@ Examples:
 
 The first run makes certificates, keys and config.toml. The keys lie beside the data folder, in
 DIR.keys: keep a copy of them elsewhere, without them nothing can be read.
-Ctrl-C (or SIGTERM) ends it in order, a second one at once. SIGHUP reads certificates again.";
+Ctrl-C (or SIGTERM) ends it in order, a second one at once. SIGHUP reads certificates and the
+settings of overload control again.";
 
 /// Arguments of `up`.
 #[derive(Debug, Args)]
@@ -157,6 +159,7 @@ fn names(settings: &settings::Up) -> Vec<String> {
 struct Running {
     run: RunFile,
     identity: Identity,
+    reload: Arc<Reload>,
     // Kept to the end: the engine closes when the last handle is gone, after everything that might use it.
     _service: Arc<Service>,
     _store: SealedStore,
@@ -194,6 +197,8 @@ impl Running {
         )
         .map_err(|e| explain_session_manager(&e))?
         .obeying(book.watch());
+        let read: Read = |path| settings::load::<settings::Up>(path).map(|up| up.session_manager);
+        let reload = Reload::new(&folder.config(), read, manager.tuner(), book.audit(), &process.back);
         let desk = Desk { book, overseer: Some(manager.overseer()), feed: session_feed };
         desk.book.run(&desk.feed, desk.overseer.clone(), &process.front);
         let routes =
@@ -217,11 +222,12 @@ impl Running {
         process.front.tracker().spawn(manager.run());
         role::until_ready(&process.readiness, READY_LIMIT).await?;
         run.write().map_err(|e| folder::unreadable(folder.path(), &e))?;
-        Ok(Self { run, identity, _service: service, _store: store })
+        Ok(Self { run, identity, reload, _service: service, _store: store })
     }
 
     /// Makes the certificate anew where it is nearly over, and uses what is in the files.
     fn renew(&self, plan: &Plan) -> Result<(), buslane_chassis::tls::TlsError> {
+        self.reload.begin();
         let authority = Authority::load(&plan.tls)?;
         authority.identity(&plan.tls, "server", SERVER_NAME, &plan.names)?;
         self.identity.reload()

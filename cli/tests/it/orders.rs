@@ -7,7 +7,7 @@ use std::time::{Duration, SystemTime};
 use serde_json::Value;
 
 use crate::roles::free_ports;
-use crate::support::{Home, Server, until};
+use crate::support::{Home, Server, signal, until};
 
 fn posture(home: &Home, at: &[&str]) -> Value {
     home.json(&[&["ctl", "posture"], at].concat()).remove(0)
@@ -191,4 +191,32 @@ fn an_order_needs_no_backend_and_no_store_and_reaches_the_others() {
     for server in [two, one, backend] {
         server.stop();
     }
+}
+
+#[test]
+fn settings_of_overload_control_are_read_again_recorded_and_refused_if_they_cannot_hold() {
+    let home = Home::new();
+    let server = Server::up(&home);
+    let config = home.data().join("config.toml");
+    let first = fs::read_to_string(&config).unwrap();
+    let rewrite = |overload: &str| {
+        fs::write(&config, format!("{first}\n[session_manager.overload.lanes]\n{overload}\n")).unwrap();
+        let pid: Value = serde_json::from_slice(&fs::read(home.data().join("run.json")).unwrap()).unwrap();
+        signal(pid["pid"].as_u64().unwrap().try_into().unwrap(), "HUP");
+    };
+    let seats = || home.json(&["ctl", "lanes"])[0]["seats"].as_u64().unwrap();
+    assert_eq!(seats(), 512);
+
+    rewrite("seats = 64");
+    until("the new settings to hold", || (seats() == 64).then_some(()));
+    let listed = audit(&home, &[]);
+    assert_eq!(actions(&listed), ["config.reload"]);
+    let entry = &listed["entries"][0];
+    assert_eq!((&entry["before"], &entry["after"]["lanes"]["seats"]), (&Value::Null, &64.into()));
+
+    rewrite("seats = 128\nC1 = { guarantee = 99, ceiling = 100 }");
+    until("the refusal to be in the log", || server.log().contains("the guarantees add up to").then_some(()));
+    assert_eq!(seats(), 64, "nothing has changed");
+    assert_eq!(actions(&audit(&home, &[])).len(), 1);
+    server.stop();
 }
