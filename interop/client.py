@@ -54,6 +54,26 @@ def uuid_v8(content: bytes) -> bytes:
     return bytes(out)
 
 
+class Passes:
+    """Marks at hand, each for one connection; the upper two bits of a mark say for which port."""
+
+    def __init__(self):
+        self.marks: dict[str, list[tuple[bytes, float]]] = {"front": [], "wake": []}
+
+    def add(self, batch) -> None:
+        until = time.monotonic() + batch.valid_ms / 1000
+        for mark in batch.marks:
+            assert len(mark) == 20 and mark[0] >> 6 in (0, 1), mark
+            self.marks["wake" if mark[0] >> 6 else "front"].append((mark, until))
+
+    def take(self, port: str) -> bytes | None:
+        while self.marks[port]:
+            mark, until = self.marks[port].pop()
+            if time.monotonic() < until - 5:
+                return mark
+        return None
+
+
 class Gate:
     """One connection to the gateway."""
 
@@ -62,9 +82,9 @@ class Gate:
         self.statement = GATE_PREFIX + connection.export(GATE_EXPORTER)
 
     @classmethod
-    async def open(cls, system: "System", alpn: str | None = ALPN_GATE) -> "Gate":
+    async def open(cls, system: "System", alpn: str | None = ALPN_GATE, mark: bytes | None = None) -> "Gate":
         config = transport.configuration(alpn, system.ca, "localhost")
-        return cls(await transport.connect(system.gate, config))
+        return cls(await transport.connect(system.gate, config, mark))
 
     async def exchange(self, data: bytes):
         """Sends bytes on a stream of their own; the answer, as it is."""
@@ -109,6 +129,7 @@ class Device:
     key: Ed25519PrivateKey = field(default_factory=Ed25519PrivateKey.generate)
     credential: bytes = b""
     ticket: object = None
+    passes: Passes = field(default_factory=Passes)
 
     @property
     def public_key(self) -> bytes:
@@ -135,19 +156,33 @@ class Device:
         return enrolled
 
     async def enter(self, app_state=common.APP_STATE_FOREGROUND):
-        async with await Gate.open(self.system) as door:
+        self.ticket = await self.ask_for_ticket(app_state)
+        return self.ticket
+
+    async def ask_for_ticket(self, app_state=common.APP_STATE_FOREGROUND):
+        """A ticket, and the passes that come with it."""
+        async with await Gate.open(self.system, mark=self.passes.take("front")) as door:
             proof = self.key.sign(door.statement)
             request = gate.Enter(
                 credential=self.credential, proof=proof, app_state=app_state, reason=common.REASON_OPENED
             )
-            self.ticket = await door.ask(enter=request)
-        return self.ticket
+            ticket = await door.ask(enter=request)
+        self.passes.add(ticket.passes)
+        return ticket
+
+    async def fresh_pass(self) -> bytes:
+        """A pass for the foreground port; the gateway is asked when there is none left."""
+        if (mark := self.passes.take("front")) is None:
+            await self.ask_for_ticket()
+            mark = self.passes.take("front")
+        return mark
 
     async def dial(self, port: str = "front", alpn: str | None = ALPN_SESSION, **options) -> transport.Connection:
         """A connection to the session manager of the ticket, without a hello."""
         address = self.ticket.addresses[0]
         config = transport.configuration(alpn, self.system.ca, address.server_name, **options)
-        return await transport.connect(getattr(address, port), config)
+        mark = await self.fresh_pass() if port == "front" else self.passes.take("wake")
+        return await transport.connect(getattr(address, port), config, mark)
 
     def hello(self, connection: transport.Connection, **fields):
         """The hello for this connection; fields replace what it would hold."""
@@ -163,6 +198,16 @@ class Device:
         if "resume" not in fields:
             values["ticket"] = self.ticket.ticket
         return session.ClientFrame(hello=session.Hello(**(values | fields)))
+
+    async def session_in(self, slot: bytes) -> "Session":
+        """A session on the background port, in a slot: it is shown in the first packet and named in the hello."""
+        address = self.ticket.addresses[0]
+        config = transport.configuration(ALPN_SESSION, self.system.ca, address.server_name)
+        opened = Session(self, await transport.connect(address.wake, config, slot))
+        hello = self.hello(opened.connection, app_state=common.APP_STATE_BACKGROUND, slot=slot)
+        opened.talk.write(wire.frame(hello))
+        await opened.begin()
+        return opened
 
     async def session(self, port: str = "front", behind_hello=(), window: int = 1 << 20, **hello) -> "Session":
         """A session; `behind_hello` are requests that are sent in the flight of the hello."""
@@ -205,6 +250,7 @@ class Session:
             assert end.by_application and end.code == first.refusal.code, f"closed by {end}, not by {first.refusal.code}"
             raise Refused(first.refusal)
         self.welcome = first.welcome
+        self.device.passes.add(first.welcome.passes)
         self.tasks = [asyncio.create_task(self.read()), asyncio.create_task(self.beat())]
 
     async def beat(self) -> None:
@@ -236,6 +282,8 @@ class Session:
                     wait.exception()  # whoever waits gets it all the same; nobody may wait for a heartbeat
 
     def take(self, answer) -> None:
+        if answer.HasField("pong"):
+            self.device.passes.add(answer.pong.passes)
         wait = self.waiting.pop(answer.id)  # KeyError: an answer that nobody asked for, or a second one
         if not wait.done():
             wait.set_result(answer)

@@ -12,7 +12,7 @@ import transport
 import wire
 from client import ALPN_GATE, ALPN_SESSION, Gate
 from flows import World
-from wire import session
+from wire import common, session
 
 PAUSE_S = 0.02
 RECEIPTS_MIN = 20
@@ -176,8 +176,13 @@ async def trickle(stream: transport.Stream, data: bytes, code: str) -> None:
 async def idle(world: World):
     """a session that says nothing, though its socket lives: closed by the idle limit, not before"""
     dora = world.device("dora-slow")
+    # What the steps before did may have been an emergency, in which a server is more patient.
+    await world.server.ctl("emergency", "off", "--reason", "the usual limits", "--for", "60s")
     async with undisturbed(world) as times:
         opened = await dora.session()
+        while opened.welcome.posture != common.POSTURE_NORMAL:
+            await opened.leave()
+            opened = await dora.session()
         opened.fall_silent()
         began = time.monotonic()
         while not opened.connection.end and time.monotonic() - began < 10:

@@ -13,6 +13,7 @@ import traceback
 
 import flows
 import hostile
+import lanes
 import refusals
 from server import Server
 
@@ -25,7 +26,7 @@ async def run(binary: str, only: str | None) -> int:
     passed = 0
     try:
         world.system = await server.start()
-        for step in flows.STEPS + refusals.STEPS + hostile.STEPS + flows.LAST_STEPS:
+        for step in flows.STEPS + refusals.STEPS + lanes.STEPS + hostile.STEPS + flows.LAST_STEPS:
             name = " ".join(step.__doc__.split()).rstrip(".")
             if only and step not in flows.STEPS and only not in name:
                 continue

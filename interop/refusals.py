@@ -28,12 +28,13 @@ async def closed_with(name: str, connection: transport.Connection) -> None:
 
 async def alpn(world: World):
     """another ALPN, the other port's ALPN, or none: no handshake"""
-    system = world.system
+    system, alice = world.system, world.device("alice")
     offers = [(system.gate, [ALPN_SESSION, "h3", None]), (system.front, [ALPN_GATE, "buslane/2", None])]
     for address, names in offers:
         for name in names:
             try:
-                await transport.connect(address, transport.configuration(name, system.ca, "localhost"))
+                config = transport.configuration(name, system.ca, "localhost")
+                await transport.connect(address, config, await alice.fresh_pass())
             except transport.Closed as end:
                 assert end.code == NO_APPLICATION_PROTOCOL, f"{name} at {address}: {end}"
             else:

@@ -21,6 +21,7 @@ enrolment = "open"
 address = { burst = 100000, per_minute = 100000 }
 enrol_name = { burst = 100, per_minute = 100 }
 user = { burst = 1000, per_minute = 1000 }
+claims = { burst = 1000, per_minute = 1000 }
 failures = { burst = 1000, per_minute = 1000 }
 [session_manager.times]
 hello_limit_ms = 2000
@@ -63,6 +64,16 @@ class Server:
         if self.ready.get("ready") is not True:
             raise SystemExit(f"`buslane up` did not become ready:\n{self.tail()}")
         return System(self.ready["gate"], self.ready["front"], self.ready["wake"], self.ready["ca"])
+
+    async def ctl(self, *words: str) -> dict:
+        """An operator's order; what the server answers."""
+        process = await asyncio.create_subprocess_exec(
+            self.binary, "ctl", *words, "--json", "--data", str(self.home / "up"),
+            stdout=asyncio.subprocess.PIPE, stderr=asyncio.subprocess.PIPE,
+        )  # fmt: skip
+        out, err = await asyncio.wait_for(process.communicate(), READY_LIMIT_S)
+        assert process.returncode == 0, f"ctl {' '.join(words)}: {err.decode()}"
+        return json.loads(out)
 
     def healthy(self) -> bool:
         with urllib.request.urlopen(f"http://{self.ready['admin']}/readyz", timeout=5) as answer:

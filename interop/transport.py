@@ -142,13 +142,28 @@ def configuration(alpn: str | None, ca: str, server_name: str, window: int = 1 <
     return config
 
 
-async def connect(address: str, config: QuicConfiguration, limit_s: float = LIMIT_S) -> Connection:
-    """A connection whose handshake has ended; raises Closed when the server refuses it."""
+def show(quic: QuicConnection, mark: bytes) -> None:
+    """Makes the first packets carry `mark` as the connection id of the server. aioquic draws one at random and has no way to
+    name it; it keeps it in these two places until the first packet leaves."""
+    quic._peer_cid.cid = mark
+    quic._original_destination_connection_id = mark
+
+
+async def connect(
+    address: str, config: QuicConfiguration, mark: bytes | None = None, limit_s: float = LIMIT_S
+) -> Connection:
+    """A connection whose handshake has ended; raises Closed when the server refuses it, TimeoutError when it says nothing."""
     host, _, port = address.rpartition(":")
     loop = asyncio.get_running_loop()
     quic = QuicConnection(configuration=config)
+    if mark is not None:
+        show(quic, mark)
     _, connection = await loop.create_datagram_endpoint(lambda: Connection(quic), local_addr=("127.0.0.1", 0))
     connection.connect((host.strip("[]"), int(port)))
-    async with asyncio.timeout(limit_s):
-        await connection.ready
+    try:
+        async with asyncio.timeout(limit_s):
+            await connection.ready
+    except TimeoutError:
+        connection.vanish()
+        raise
     return connection
