@@ -1,4 +1,5 @@
 use super::*;
+use crate::wire;
 use proptest::prelude::*;
 
 const NOW: UnixMs = 1_800_000_000_000;
