@@ -157,7 +157,7 @@ def amount(cell: str) -> float | None:
 
 
 def check_signals(document: str, fault) -> None:
-    source = text("shared/src/overload/signals.rs")
+    source = text("shared/src/overload/signals.rs") + text("shared/src/overload/signals/signal.rs")
     thresholds = struct_defaults(text(SETTINGS), "Thresholds")
     arms = find(r"^fn configured\(.*?match signal \{(.*?)^    \}", source, "the thresholds of the signals")
     keys = {}
