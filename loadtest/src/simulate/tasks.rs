@@ -35,15 +35,19 @@ pub struct Tasks {
 }
 
 impl Tasks {
-    /// Keeps a task, and gives it its name.
-    pub fn insert(&mut self, mut task: Task) -> JobId {
-        let id = JobId(self.free.pop().unwrap_or(self.slots.len() as u32));
-        task.job.id = id;
-        match self.slots.get_mut(id.0 as usize) {
+    /// The name that the next task will have.
+    pub fn next_id(&self) -> JobId {
+        JobId(self.free.last().copied().unwrap_or(self.slots.len() as u32))
+    }
+
+    /// Keeps a task under the name of [`Tasks::next_id`].
+    pub fn insert(&mut self, task: Task) {
+        let place = self.next_id().0 as usize;
+        self.free.pop();
+        match self.slots.get_mut(place) {
             Some(slot) => *slot = Some(task),
             None => self.slots.push(Some(task)),
         }
-        id
     }
 
     /// The task of this name.

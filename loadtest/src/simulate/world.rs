@@ -225,27 +225,28 @@ impl World<'_> {
             return;
         }
         let patience = clients::patience(&call, &self.run.scenario.patience);
-        let job = Job {
-            id: JobId(0),
-            user: call.user,
-            protocol: call.protocol,
-            class: call.class,
-            shows,
-            deadline: self.now + patience,
-        };
-        let cost = call.cost;
-        let came = self.now;
-        let task = Task { job, call: number, attempt, cost, came, taken: 0, began: 0, work: 0, in_flight: 0 };
-        let id = self.tasks.insert(task);
-        match self.policy.arrive(&Job { id, ..job }, self.now) {
-            Arrival::Run => self.take(id),
-            Arrival::Queue => {}
-            Arrival::Refuse(refusal) => {
-                self.tasks.remove(id);
-                self.attempts.refused += 1;
-                self.refused(number, &call, refusal);
-                return;
-            }
+        let (id, came) = (self.tasks.next_id(), self.now);
+        let Call { user, protocol, class, cost, .. } = call;
+        let job = Job { id, user, protocol, class, shows, deadline: came + patience };
+        let arrival = self.policy.arrive(&job, came);
+        if let Arrival::Refuse(refusal) = arrival {
+            self.attempts.refused += 1;
+            self.refused(number, &call, refusal);
+            return;
+        }
+        self.tasks.insert(Task {
+            job,
+            call: number,
+            attempt,
+            cost,
+            came,
+            taken: 0,
+            began: 0,
+            work: 0,
+            in_flight: 0,
+        });
+        if arrival == Arrival::Run {
+            self.take(id);
         }
         if let Some(queue) = self.waits.get_mut(queue_of(&call)) {
             queue.push_back((self.now + patience, number, attempt));

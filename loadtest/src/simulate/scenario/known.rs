@@ -78,7 +78,7 @@ fn pohang() -> Scenario {
         ..base(
             "pohang",
             "five times the load within 30 s, 4 % of it foreground",
-            180,
+            160,
             (10 * SECOND, 60 * SECOND),
         )
     }
@@ -101,15 +101,15 @@ fn gyeongju() -> Scenario {
 }
 
 fn worldcup() -> Scenario {
-    let surge = (10 * SECOND, 40 * SECOND);
+    let surge = (10 * SECOND, 30 * SECOND);
     Scenario {
         naive: 0.3,
         judged_until: Some(surge.1),
         streams: vec![
-            people(lines(&[(10.0, 0.3), (10.0, 2.85), (40.0, 2.85), (40.0, 0.3)])),
+            people(lines(&[(10.0, 0.3), (10.0, 2.85), (30.0, 2.85), (30.0, 0.3)])),
             logins(Shape::level(0.15)),
         ],
-        ..base("worldcup", "foreground itself, 9.5 times the usual (2.85 of capacity) for 30 s", 90, surge)
+        ..base("worldcup", "foreground itself, 9.5 times the usual (2.85 of capacity) for 20 s", 90, surge)
     }
 }
 
