@@ -35,6 +35,7 @@ use buslane_shared::overload::valve::Valve;
 use buslane_shared::refusal::{Busy, Refusal};
 use buslane_shared::wire;
 use bytes::Bytes;
+use metrics::gauge;
 use tokio::time::Instant;
 
 pub(crate) use census::{Census, Decision};
@@ -156,20 +157,19 @@ impl Load {
     /// what one session may claim makes it background.
     pub(crate) fn rank(&self, protocol: Protocol, presence: &Presence, now: Instant) -> Ranked {
         let knobs = self.knobs.load();
-        let mut class = knobs.classes.of(protocol, presence.app_state());
-        if class.is_foreground()
-            && knobs.settings.policy == Policy::Buslane
-            && !presence.claim(&knobs.settings.claims, self.clock.nanos(now))
-        {
-            metrics::counter!("buslane_session_manager_demotions_total", "protocol" => protocol.name())
-                .increment(1);
-            class = Class::Wake;
+        let claimed = knobs.classes.of(protocol, presence.app_state());
+        let limits = (claimed.is_foreground() && knobs.settings.policy == Policy::Buslane)
+            .then_some(&knobs.settings.claims);
+        let (believed, standing) =
+            presence.rank(limits, self.clock.nanos(now), |user| self.standing(user), clock::unix_ms());
+        let class = if believed { claimed } else { Class::Wake };
+        if !believed {
+            self.census.on(protocol, claimed, Decision::Demoted);
         }
-        self.judge(&knobs, protocol, class, presence.user.as_str())
+        self.judge(&knobs, protocol, class, standing)
     }
 
-    fn judge(&self, knobs: &Knobs, protocol: Protocol, class: Class, user: &str) -> Ranked {
-        let standing = Standing::of(user, self.key, clock::unix_ms());
+    fn judge(&self, knobs: &Knobs, protocol: Protocol, class: Class, standing: Standing) -> Ranked {
         let level = Level::new(class, standing);
         let mut admitted = self.valve.admit(protocol, level, standing.bits);
         if !admitted {
@@ -183,15 +183,19 @@ impl Load {
         Ranked { class, level, admitted }
     }
 
+    fn standing(&self, user: &str) -> Standing {
+        Standing::of(user, self.key, clock::unix_ms())
+    }
+
     /// The level of a class for this user.
     pub(crate) fn level(&self, class: Class, user: &str) -> Level {
-        Level::new(class, Standing::of(user, self.key, clock::unix_ms()))
+        Level::new(class, self.standing(user))
     }
 
     /// Ranks what is no request of a session yet.
     pub(crate) fn rank_login(&self, protocol: Protocol, app_state: wire::AppState, user: &str) -> Ranked {
         let knobs = self.knobs.load();
-        self.judge(&knobs, protocol, knobs.classes.of(protocol, app_state), user)
+        self.judge(&knobs, protocol, knobs.classes.of(protocol, app_state), self.standing(user))
     }
 
     /// The lanes have turned a request away. `true`: it goes on without a seat, its class is only tried out.
@@ -227,6 +231,17 @@ impl Load {
     /// Share of the places for logins at the wake port that are taken.
     pub(crate) fn handshakes_share(&self) -> f64 {
         f64::from(self.logins.load(Ordering::Relaxed)) / f64::from(self.logins_max.max(1))
+    }
+
+    /// Shows the lanes in the metrics.
+    pub(crate) fn show_lanes(&self) {
+        for lane in self.seats.with(|lanes, _| lanes.snapshot()) {
+            let class = lane.class.name();
+            gauge!("buslane_session_manager_seats_in_use", "class" => class).set(f64::from(lane.in_use));
+            gauge!("buslane_session_manager_seats_waiting", "class" => class).set(f64::from(lane.waiting));
+            let wait_s = lane.predicted_wait as f64 / 1e9;
+            gauge!("buslane_session_manager_predicted_wait_seconds", "class" => class).set(wait_s);
+        }
     }
 
     /// Takes over what holds now.

@@ -13,6 +13,7 @@ use buslane_shared::id::{DeviceId, SessionId, UserId};
 use buslane_shared::mailbox::{Mailbox, Pushed, ResumeGap, encode_event};
 use buslane_shared::mark::Lane;
 use buslane_shared::overload::claims::Claims;
+use buslane_shared::overload::level::Standing;
 use buslane_shared::overload::settings;
 use buslane_shared::wire;
 use buslane_shared::{Nanos, UnixMs};
@@ -44,8 +45,7 @@ pub(crate) struct Presence {
     /// When the right behind the session was given: what a revocation is compared with.
     pub(crate) issued_at_ms: UnixMs,
     app_state: AtomicI32,
-    /// How often its requests may still claim that somebody is looking.
-    claims: Mutex<Claims>,
+    rank: Mutex<Rank>,
     /// Whether its connection is at the front port.
     at_front: AtomicBool,
     /// Events of it that wait with the courier.
@@ -55,6 +55,15 @@ pub(crate) struct Presence {
     /// When it was given passes the last time.
     passes_ms: AtomicU64,
     post: Mutex<Post>,
+}
+
+/// What ranks its requests among those of others.
+#[derive(Debug, Default)]
+struct Rank {
+    /// How often they may still claim that somebody is looking.
+    claims: Claims,
+    /// The standing of the user, and the hour for which it holds.
+    standing: Option<(u64, Standing)>,
 }
 
 #[derive(Debug, Default)]
@@ -117,7 +126,7 @@ impl Presence {
             session,
             issued_at_ms,
             app_state,
-            claims: Mutex::default(),
+            rank: Mutex::default(),
             at_front: AtomicBool::new(false),
             backlogged: AtomicU32::new(0),
             owes_behind: AtomicBool::new(false),
@@ -224,14 +233,28 @@ impl Presence {
         }
     }
 
-    /// Whether one more claim that somebody is looking is believed.
-    pub(crate) fn claim(&self, limits: &settings::Claims, now: Nanos) -> bool {
-        self.claims.lock().take(limits, now)
+    /// Whether one more claim that somebody is looking is believed, where it is one, and the standing of the user for this hour.
+    pub(crate) fn rank(
+        &self,
+        limits: Option<&settings::Claims>,
+        now: Nanos,
+        standing: impl FnOnce(&str) -> Standing,
+        now_ms: UnixMs,
+    ) -> (bool, Standing) {
+        let mut rank = self.rank.lock();
+        let believed = limits.is_none_or(|limits| rank.claims.take(limits, now));
+        let hour = Standing::hour(now_ms);
+        let standing = match rank.standing {
+            Some((of, standing)) if of == hour => standing,
+            _ => standing(self.user.as_str()),
+        };
+        rank.standing = Some((hour, standing));
+        (believed, standing)
     }
 
     /// Goes on with the claims of an older session of the device: a new one is not a new right.
     pub(crate) fn inherit(&self, older: &Self) {
-        *self.claims.lock() = *older.claims.lock();
+        self.rank.lock().claims = older.rank.lock().claims;
     }
 
     /// It was given passes.

@@ -51,6 +51,8 @@ pub(crate) enum End {
     Told(Box<wire::GoAway>, Code),
     /// The server ends it, and nobody would hear it.
     Silent(Code),
+    /// One of its requests panicked at the desk.
+    Broken,
 }
 
 impl End {
@@ -72,10 +74,8 @@ impl End {
     /// Whether the client may come back for its session.
     fn parting(&self) -> Parting {
         match self {
-            Self::Lost => Parting::Lost,
-            Self::Told(_, Code::Idle | Code::Timeout) | Self::Silent(Code::SlowReader | Code::Internal) => {
-                Parting::Lost
-            }
+            Self::Lost | Self::Broken => Parting::Lost,
+            Self::Told(_, Code::Idle | Code::Timeout) | Self::Silent(Code::SlowReader) => Parting::Lost,
             Self::ByClient | Self::Told(..) | Self::Silent(_) => Parting::Final,
         }
     }
@@ -109,7 +109,7 @@ impl From<ConnectionError> for End {
 
 impl From<Gone> for End {
     fn from(_: Gone) -> Self {
-        Self::Silent(Code::Internal)
+        Self::Broken
     }
 }
 
@@ -457,6 +457,10 @@ impl Session {
             End::ByClient => {
                 let (send, left) = out.into_parts();
                 goodbye::see_off(&connection, send, left).await;
+            }
+            End::Broken => {
+                port.meters.panics.increment(1);
+                goodbye::close(&connection, Code::Internal);
             }
             End::Silent(code) => {
                 port.meters.on_refusal("session", code);

@@ -29,9 +29,11 @@ pub(crate) enum Decision {
     Lane(Why),
     /// It would have been refused, but its class is only tried out.
     DryRun,
+    /// It claimed to be of this class more often than one session may, and went on as background.
+    Demoted,
 }
 
-const DECISIONS: usize = 4 + Why::ALL.len();
+const DECISIONS: usize = 5 + Why::ALL.len();
 
 impl Decision {
     /// Its metric label.
@@ -42,6 +44,7 @@ impl Decision {
             Self::Level => "level",
             Self::Lane(why) => why.name(),
             Self::DryRun => "dry_run",
+            Self::Demoted => "demoted",
         }
     }
 
@@ -51,8 +54,14 @@ impl Decision {
             Self::Waited => 1,
             Self::Level => 2,
             Self::DryRun => 3,
-            Self::Lane(why) => 4 + Why::ALL.iter().position(|w| *w == why).unwrap_or(0),
+            Self::Demoted => 4,
+            Self::Lane(why) => 5 + Why::ALL.iter().position(|w| *w == why).unwrap_or(0),
         }
+    }
+
+    /// Whether it is the last that is decided about a request.
+    fn is_final(self) -> bool {
+        !matches!(self, Self::DryRun | Self::Demoted)
     }
 
     fn is_refusal(self) -> bool {
@@ -111,8 +120,8 @@ impl Census {
     /// Counts what was decided.
     pub(crate) fn on(&self, protocol: Protocol, class: Class, decision: Decision) {
         let Some(cell) = self.cells.get(place(protocol, class)) else { return };
-        // Whoever would have been refused goes on, and is counted again when he has his seat.
-        if decision != Decision::DryRun {
+        // Each is counted once: whoever goes on for another reason is counted when he has his seat.
+        if decision.is_final() {
             cell.offered.fetch_add(1, Ordering::Relaxed);
         }
         if decision.is_refusal() {
@@ -194,7 +203,8 @@ mod tests {
 
     #[test]
     fn every_decision_has_its_own_counter() {
-        let all = [Decision::Admitted, Decision::Waited, Decision::Level, Decision::DryRun];
+        let all =
+            [Decision::Admitted, Decision::Waited, Decision::Level, Decision::DryRun, Decision::Demoted];
         let all: Vec<_> = all.into_iter().chain(Why::ALL.map(Decision::Lane)).collect();
         let mut indices: Vec<_> = all.iter().map(|d| d.index()).collect();
         indices.sort_unstable();

@@ -216,7 +216,7 @@ impl Pulse {
         let nodes = self.node.feed.nodes();
         let own = &self.node.config.node;
         emergency_share(nodes.iter().filter(|node| node.name != *own).map(|node| {
-            let posture = loads.fresh(&node.name, now.into()).map(|report| report.posture);
+            let posture = loads.fresh(&node.name, now).map(|report| report.posture);
             (node.weight, posture.unwrap_or_default())
         }))
     }
@@ -310,6 +310,7 @@ impl Pulse {
     }
 
     fn show(&self, stance: &Stance, outcome: &Outcome) {
+        self.node.load.show_lanes();
         gauge!("buslane_session_manager_posture").set(f64::from(i32::from(stance.posture)));
         gauge!("buslane_session_manager_admission_level").set(f64::from(stance.level));
         gauge!("buslane_session_manager_background_seats").set(f64::from(outcome.background_seats));

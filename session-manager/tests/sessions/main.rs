@@ -3,10 +3,12 @@
 
 mod events;
 mod hello;
+mod lanes;
 mod leaving;
 mod limits;
 mod marks;
 mod phone;
+mod posture;
 mod requests;
 mod resume;
 mod stand;

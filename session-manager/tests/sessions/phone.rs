@@ -198,6 +198,12 @@ impl Phone {
 }
 
 impl Live {
+    /// Says what the app does, and waits until it is known.
+    pub async fn app_state(&mut self, state: wire::AppState) {
+        let set = Op::SetAppState(wire::SetAppState { state: state.into() });
+        assert!(matches!(self.request(u64::MAX, set).await, Outcome::Done(_)));
+    }
+
     /// Asks and waits for the answer; events before it are skipped.
     pub async fn request(&mut self, id: u64, op: Op) -> Outcome {
         self.line.ask(id, op).await;

@@ -8,12 +8,15 @@ use std::time::Duration;
 use buslane_chassis::api::{Backend, BackendApi, Call, LINK_QUEUE};
 use buslane_chassis::clock::{random, unix_ms};
 use buslane_chassis::feed::Feed;
+use buslane_chassis::oversee::Overseer;
 use buslane_chassis::shutdown::Shutdown;
 use buslane_chassis::tls::{Authority, Identity, install_provider};
-use buslane_session_manager::{Config, SessionManager};
+use buslane_session_manager::{Config, SessionManager, Tuner};
 use buslane_shared::class::Class;
 use buslane_shared::id::DeviceId;
 use buslane_shared::mark::{Mark, MarkBytes};
+use buslane_shared::overload::orders::{Kind, Order, Orders};
+use buslane_shared::overload::settings::Limits;
 use buslane_shared::refusal::{Code, Refusal};
 use buslane_shared::token::{KeyRing, Purpose};
 use buslane_shared::wire::{self, answer::Result as Outcome, from_manager, request::Op, to_manager};
@@ -277,6 +280,9 @@ pub struct Stand {
     pub script: Arc<Script>,
     pub ca: String,
     pub ring: KeyRing,
+    pub orders: watch::Sender<Arc<Orders>>,
+    pub overseer: Arc<dyn Overseer>,
+    pub tuner: Tuner,
     shutdown: Shutdown,
     running: JoinHandle<()>,
 }
@@ -290,6 +296,28 @@ pub fn config() -> Config {
         ..Config::default()
     };
     config.times.drain_ms = 300;
+    config
+}
+
+/// A node that finds nothing alarming, however slow the machine is on which the tests run: what is not about signals must not
+/// depend on them.
+pub fn unmoved() -> Config {
+    let mut config = config();
+    let never = Limits { guard: 1e9, hard: 2e9 };
+    let thresholds = &mut config.overload.thresholds;
+    for limits in [
+        &mut thresholds.foreground_wait_ms,
+        &mut thresholds.background_wait_ms,
+        &mut thresholds.sojourn_ms,
+        &mut thresholds.lateness_ms,
+        &mut thresholds.seats_busy,
+        &mut thresholds.logins,
+        &mut thresholds.resources,
+    ] {
+        *limits = never;
+    }
+    thresholds.dependency = Limits { guard: 2e-9, hard: 1e-9 };
+    thresholds.timeouts = 1.0;
     config
 }
 
@@ -317,12 +345,16 @@ impl Stand {
         let role = wire::RoleKind::SessionManager;
         let feed = Feed::follow(backend.clone(), role, NODE, &Shutdown::new());
         assert!(feed.ready(PATIENCE).await);
+        let orders = watch::Sender::new(Arc::new(Orders::default()));
         let manager = SessionManager::bind(config, &identity, backend, feed, &shutdown).unwrap();
+        let manager = manager.obeying(orders.subscribe());
+        let (overseer, tuner) = (manager.overseer(), manager.tuner());
         let (front, wake) = (manager.front_addr(), manager.wake_addr());
         let running = tokio::spawn(manager.run());
         until("the manager announces itself", || !script.announced.lock().is_empty()).await;
         let ca = authority.certificate().to_owned();
-        Self { front, wake, script, ca, ring: KeyRing::new(&keys), shutdown, running }
+        let ring = KeyRing::new(&keys);
+        Self { front, wake, script, ca, ring, orders, overseer, tuner, shutdown, running }
     }
 
     /// A ticket for a device, as a gateway makes it, and its proof key.
@@ -351,6 +383,30 @@ impl Stand {
 
     pub fn mark(&self, mark: &Mark) -> MarkBytes {
         self.ring.marks().make(mark, unix_ms()).unwrap()
+    }
+
+    /// Orders an emergency that lasts until it is ended.
+    pub fn order_emergency(&self) {
+        let now_ms = unix_ms();
+        let order = Order {
+            id: now_ms,
+            kind: Kind::Emergency,
+            reason: "drill".into(),
+            author: "test".into(),
+            given_ms: now_ms,
+            from_ms: now_ms,
+            until_ms: now_ms + 600_000,
+        };
+        self.orders.send_replace(Arc::new([order].into_iter().collect()));
+    }
+
+    /// Ends every order.
+    pub fn end_orders(&self) {
+        self.orders.send_replace(Arc::default());
+    }
+
+    pub async fn until_posture(&self, posture: wire::Posture) {
+        until("the posture", || self.overseer.posture().posture == posture).await;
     }
 
     pub fn begin_shutdown(&self) {
