@@ -2,8 +2,8 @@
 //!
 //! Any single signal that is bad enough suffices: a surge shows first in whichever resource is shortest, and that one is not
 //! known beforehand. A reading that is missing or is no number raises nothing: a broken probe is no emergency. What foreground
-//! delay counts as bad is learnt from the node's own calm ([`baseline`]); what number of logins is unusual, from its own
-//! last minute ([`logins`]).
+//! delay counts as bad is learnt from the node's own calm (`baseline`); what number of logins is unusual, from its own
+//! last minute (`logins`).
 
 mod baseline;
 mod logins;
