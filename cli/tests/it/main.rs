@@ -13,5 +13,7 @@ mod orders;
 mod refusals;
 mod roles;
 mod secrecy;
+mod simulate;
 mod start;
 mod support;
+mod surge;
