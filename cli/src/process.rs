@@ -14,7 +14,7 @@ use buslane_chassis::feed::Feed;
 use buslane_chassis::quic::EndpointError;
 use buslane_chassis::readiness::{Check, Readiness};
 use buslane_chassis::shutdown::Shutdown;
-use buslane_chassis::telemetry::{self, LogConfig};
+use buslane_chassis::telemetry::{self, LogConfig, PrometheusHandle};
 use buslane_chassis::tls::{self, TlsError};
 use buslane_store::boundary::StoreError;
 use tokio::signal::unix::{Signal, SignalKind, signal};
@@ -53,10 +53,16 @@ struct Signals {
     hangup: Signal,
 }
 
+fn metrics() -> Result<PrometheusHandle, Failure> {
+    telemetry::install_metrics().map_err(|e| Failure::new(Exit::Refused, "internal", e.to_string()))
+}
+
 impl Process {
     /// Begins a process: from here on signals are heard, logs are written and metrics counted.
     pub fn begin(log: &LogConfig) -> Result<Self, Failure> {
         telemetry::init(log);
+        // Before anything is opened: what is looked up earlier would count nothing.
+        metrics()?;
         tls::install_provider();
         let heard = |kind| signal(kind).map_err(|e| system("signals cannot be heard", &e));
         let signals = Signals {
@@ -76,8 +82,7 @@ impl Process {
     ) -> Result<SocketAddr, Failure> {
         let token = Token::load_or_create(token)
             .map_err(|e| Failure::new(Exit::Data, "admin_token", e.to_string()))?;
-        let metrics = telemetry::install_metrics()
-            .map_err(|e| Failure::new(Exit::Refused, "internal", e.to_string()))?;
+        let metrics = metrics()?;
         telemetry::keep_up(metrics.clone(), &self.back);
         let mut admin = Admin::new(token, self.readiness.clone(), metrics);
         if let Some(routes) = routes {

@@ -175,6 +175,8 @@ pub struct Thresholds {
     pub logins: Limits,
     /// The multiple above counts only from this share of the login budget on.
     pub login_share_min: f64,
+    /// Fewer logins than this in 100 ms say nothing about a rate, and count for nothing.
+    pub logins_min: u32,
     /// Smallest round trip to the backend divided by the recent one: lower is worse.
     pub dependency: Limits,
     /// Share of the requests to the backend that time out: one value, hard.
@@ -193,6 +195,7 @@ impl Default for Thresholds {
             seats_busy: limits(0.80, 0.95),
             logins: limits(2.0, 3.0),
             login_share_min: 0.7,
+            logins_min: 10,
             dependency: limits(0.7, 0.5),
             timeouts: 0.01,
             resources: limits(0.80, 0.92),

@@ -154,7 +154,7 @@ impl Watch {
 
     /// How bad these readings are.
     pub fn judge(&mut self, readings: &Readings) -> Judgement {
-        let logins = self.logins.surge(readings, self.thresholds.login_share_min);
+        let logins = self.logins.surge(readings, &self.thresholds);
         let (mut judgement, mut worst, mut loaded) = (Judgement::default(), 0.0, false);
         for signal in Signal::ALL {
             let Some(value) = signal.reading(readings, logins) else { continue };

@@ -4,7 +4,7 @@
 //! guard, or the surge would become its own measure; it does not stand still either, or a load that stays would be a surge for
 //! ever.
 
-use super::Readings;
+use super::{Readings, Thresholds};
 use crate::Nanos;
 
 /// Time constant of the mean.
@@ -12,9 +12,6 @@ const TAU_S: f64 = 60.0;
 
 /// While anything is over guard the mean learns this many times more slowly.
 const SLOWER: f64 = 10.0;
-
-/// Fewer in 100 ms say nothing about a rate.
-const LOGINS_MIN: u32 = 10;
 
 /// The mean counts as at least this many a second: a multiple of nothing is no number.
 const MEAN_MIN_PER_S: f64 = 1.0;
@@ -29,13 +26,12 @@ pub(super) struct LoginMean {
 }
 
 impl LoginMean {
-    /// How many times the mean is asked for now; 1 where it is less, or does not matter: few, or within `share_min` of the
-    /// budget.
-    pub(super) fn surge(&self, readings: &Readings, share_min: f64) -> f64 {
+    /// How many times the mean is asked for now; 1 where it is less, or does not matter: few, or well within the budget.
+    pub(super) fn surge(&self, readings: &Readings, thresholds: &Thresholds) -> f64 {
         let rate = per_s(readings);
         // Nothing is over a budget that is no number.
-        let over = rate > share_min * readings.login_budget_per_s;
-        let matters = over && readings.logins_100ms >= LOGINS_MIN;
+        let over = rate > thresholds.login_share_min * readings.login_budget_per_s;
+        let matters = over && readings.logins_100ms >= thresholds.logins_min;
         if matters { (rate / self.mean_per_s.max(MEAN_MIN_PER_S)).max(1.0) } else { 1.0 }
     }
 
