@@ -169,7 +169,8 @@ impl Flights {
             progress = true;
             match step {
                 Step::Begin(relay, seat) => {
-                    self.node.load.census.on(relay.terms.protocol, relay.terms.class, Decision::Waited);
+                    let Terms { protocol, class, began, .. } = relay.terms;
+                    self.node.load.census.on_waited(protocol, class, began.elapsed());
                     self.run(relay, Some(seat));
                 }
                 Step::Refuse(relay, why) => {

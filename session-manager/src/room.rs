@@ -82,7 +82,11 @@ fn at_front(port: &Port, verified: &Verified) -> Result<(), Turned> {
     let (load, protocol) = (&port.node.load, protocol(verified));
     let Ranked { class, level, admitted } =
         load.rank_login(protocol, verified.app_state, verified.user.as_str());
-    if !admitted {
+    let is_off = is_off(port, protocol, class);
+    if is_off {
+        load.census.on(protocol, class, Decision::Level);
+    }
+    if is_off || !admitted {
         return Err(load.busy(class, level).into());
     }
     load.census.on(protocol, class, Decision::Admitted);
@@ -96,17 +100,23 @@ fn at_wake(port: &Port, hello: &wire::Hello, verified: &Verified, mark: Option<M
         None if hello.slot.is_empty() => false,
         None => shown_in_hello(port, &hello.slot)?,
     };
-    let knobs = load.knobs();
     // What comes to this port is what a phone does by itself, whatever the app says of itself.
     let ranked = load.rank_login(protocol, wire::AppState::Background, verified.user.as_str());
-    let is_off = knobs.settings.policy == Policy::Buslane
-        && posture::refuses(load.stances.get().posture, protocol, ranked.class);
-    if is_off && !has_slot && !knobs.is_dry_run(ranked.class) {
+    if is_off(port, protocol, ranked.class) && !has_slot {
         load.census.on(protocol, ranked.class, Decision::Level);
         return Err(Turned::Deferred(ranked.level));
     }
     load.census.on(protocol, ranked.class, Decision::Admitted);
     Ok(())
+}
+
+/// Whether the posture itself lets nobody in who comes like this.
+fn is_off(port: &Port, protocol: Protocol, class: Class) -> bool {
+    let load = &port.node.load;
+    let knobs = load.knobs();
+    knobs.settings.policy == Policy::Buslane
+        && !knobs.is_dry_run(class)
+        && posture::refuses(load.stances.get().posture, protocol, class)
 }
 
 /// Somebody returns with the slot that he was given. False: he is too late, and has none.

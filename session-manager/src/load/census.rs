@@ -9,7 +9,7 @@ use std::time::Duration;
 
 use buslane_shared::class::{CLASSES, Class, PROTOCOLS, Protocol};
 use buslane_shared::overload::lanes::Why;
-use metrics::{Counter, counter};
+use metrics::{Counter, Histogram, counter, histogram};
 use parking_lot::Mutex;
 use tokio::time::Instant;
 
@@ -95,6 +95,7 @@ impl Cell {
 /// All counts.
 pub(crate) struct Census {
     cells: Box<[Cell]>,
+    waits: [Histogram; CLASSES],
     shown: Mutex<Shown>,
 }
 
@@ -114,7 +115,13 @@ impl Census {
             before: vec![Row::default(); count],
             last: vec![Row::default(); count],
         };
-        Self { cells: (0..count).map(|_| Cell::default()).collect(), shown: Mutex::new(shown) }
+        let wait =
+            |class: Class| histogram!("buslane_session_manager_seat_wait_seconds", "class" => class.name());
+        Self {
+            cells: (0..count).map(|_| Cell::default()).collect(),
+            waits: Class::ALL.map(wait),
+            shown: Mutex::new(shown),
+        }
     }
 
     /// Counts what was decided.
@@ -139,6 +146,14 @@ impl Census {
                     counter!("buslane_session_manager_decisions_total", &labels)
                 })
                 .increment(1);
+        }
+    }
+
+    /// Counts a request that has its seat after it waited for this long.
+    pub(crate) fn on_waited(&self, protocol: Protocol, class: Class, waited: Duration) {
+        self.on(protocol, class, Decision::Waited);
+        if let Some(waits) = self.waits.get(class.index()) {
+            waits.record(waited.as_secs_f64());
         }
     }
 

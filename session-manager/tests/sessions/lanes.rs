@@ -9,7 +9,7 @@ use buslane_shared::refusal::Code;
 use buslane_shared::wire::{self, AppState, answer::Result as Outcome, client_frame, request::Op};
 use bytes::Bytes;
 
-use crate::phone::{Line, Live, Phone, refused, send};
+use crate::phone::{Line, Live, Phone, closed, refused, send};
 use crate::stand::{Stand, unmoved, until};
 
 const SEATS: usize = 16;
@@ -255,6 +255,9 @@ async fn requests_of_the_wake_port_run_at_the_desk_and_keep_their_order() {
     bulk.ask(1, send(b"bulk")).await;
     assert!(matches!(bulk.answer().await.result, Some(Outcome::Receipt(_))));
     live.ping().await;
+    // A defect ends the session that it came from.
+    live.line.ask(3, Op::MakeCode(wire::MakeCode {})).await;
+    assert_eq!(closed(&live.connection).await, Code::Internal);
     stand.stop().await;
 }
 

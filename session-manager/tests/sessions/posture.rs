@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use buslane_chassis::clock::unix_ms;
+use buslane_chassis::clock::{random, unix_ms};
 use buslane_shared::class::Class;
 use buslane_shared::mark::{MARK_BYTES, Mark, NodeTag};
 use buslane_shared::refusal::Code;
@@ -118,7 +118,7 @@ async fn in_an_emergency_who_comes_by_himself_gets_a_slot_and_returns_in_it() {
     assert_eq!(again.code(), Code::BadSlot, "it was used in a first packet");
     // And one whose client cannot choose its connection ids.
     let other = Bytes::copy_from_slice(&slot(here, unix_ms(), 6));
-    let connection = phone.connect_to(stand.wake, *b"nobody in particular").await;
+    let connection = phone.connect_to(stand.wake, random()).await;
     let mut line = Line::new(connection.open_bi().await.unwrap());
     let hello = phone.hello(&connection, Token::Ticket(phone.ticket.clone()), 0);
     line.say(client_frame::Kind::Hello(wire::Hello { slot: other, ..hello })).await;
@@ -128,7 +128,7 @@ async fn in_an_emergency_who_comes_by_himself_gets_a_slot_and_returns_in_it() {
 
 /// A login at the wake port, without a mark, that comes to nothing.
 async fn turned_away(stand: &Stand, phone: &Phone, slot: Bytes) -> (quinn::Connection, wire::Refusal) {
-    let connection = phone.connect_to(stand.wake, *b"nobody in particular").await;
+    let connection = phone.connect_to(stand.wake, random()).await;
     let mut line = Line::new(connection.open_bi().await.unwrap());
     let hello = phone.hello(&connection, Token::Ticket(phone.ticket.clone()), 0);
     let app_state = AppState::Background.into();
