@@ -36,7 +36,13 @@ struct Record {
     terms: Terms,
     weight: usize,
     /// None: it waits for a seat.
-    abort: Option<AbortHandle>,
+    running: Option<Running>,
+}
+
+/// What is kept of a request that has been begun.
+struct Running {
+    abort: AbortHandle,
+    since: Instant,
 }
 
 /// Requests under way.
@@ -74,7 +80,7 @@ pub(crate) enum By {
 impl Record {
     /// The answer when it is given up. One that has not begun has certainly done nothing.
     fn give_up(&self, id: u64, code: Code) -> Landed {
-        let answer = match self.abort {
+        let answer = match self.running {
             Some(_) => self.terms.give_up(id, code),
             None => refuse(id, Refusal::of(code)),
         };
@@ -105,7 +111,7 @@ impl Flights {
         let Entry::Vacant(slot) = self.records.entry(id) else {
             return refused(Refusal::field("id", "a request with this id is in flight"));
         };
-        slot.insert(Record { terms, weight, abort: None });
+        slot.insert(Record { terms, weight, running: None });
         self.weight += weight;
         self.earliest = Some(self.earliest.map_or(terms.deadline, |e| e.min(terms.deadline)));
         match self.lines.enter(relay, &self.node.load.seats) {
@@ -131,7 +137,7 @@ impl Flights {
         let (id, terms) = (relay.id, relay.terms);
         let (abort, registration) = AbortHandle::new_pair();
         if let Some(record) = self.records.get_mut(&id) {
-            record.abort = Some(abort);
+            record.running = Some(Running { abort, since: Instant::now() });
             record.terms = terms;
         }
         let node = Arc::clone(&self.node);
@@ -192,7 +198,7 @@ impl Flights {
         loop {
             let (id, answer) = self.answered.pop_front()?;
             if let Some(record) = self.forget(id) {
-                let by = if record.abort.is_some() { By::Backend } else { By::Node };
+                let by = if record.running.is_some() { By::Backend } else { By::Node };
                 let answer = wire::Answer { id, ..answer };
                 return Some(Landed { answer, terms: record.terms, weight: record.weight, by });
             }
@@ -214,8 +220,8 @@ impl Flights {
         let late: Vec<u64> = self.records.iter().filter(|(_, r)| over(r)).map(|(id, _)| *id).collect();
         let give_up = |id: u64| {
             let record = self.give_up(id)?;
-            if record.abort.is_some() {
-                self.node.load.dependency.on_timeout(now.saturating_duration_since(record.terms.began));
+            if let Some(running) = &record.running {
+                self.node.load.dependency.on_timeout(now.saturating_duration_since(running.since));
             }
             Some(record.give_up(id, Code::Deadline))
         };
@@ -250,8 +256,8 @@ impl Flights {
 
     fn give_up(&mut self, id: u64) -> Option<Record> {
         let record = self.forget(id)?;
-        match &record.abort {
-            Some(abort) => abort.abort(),
+        match &record.running {
+            Some(running) => running.abort.abort(),
             None => {
                 self.lines.withdraw(id);
             }

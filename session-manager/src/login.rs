@@ -217,10 +217,12 @@ impl Drop for InFlight<'_> {
     }
 }
 
-/// Tells a stranger why not. Where places are short, the close code has to do.
+/// Tells a stranger why not. Where places are short, the close code has to do, unless there is a slot to be told: it was
+/// promised.
 async fn refuse(connection: &Connection, send: SendStream, refusal: Refusal, handshake: &Handshake) {
     let code = refusal.code;
-    if handshake.is_pressed() {
+    let has_slot = refusal.busy.as_ref().is_some_and(|busy| !busy.slot.is_empty());
+    if handshake.is_pressed() && !has_slot {
         return goodbye::close(connection, code);
     }
     let last = wire::ServerFrame { kind: Some(server_frame::Kind::Refusal(refusal.into())) };

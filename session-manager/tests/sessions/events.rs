@@ -3,7 +3,7 @@
 use std::sync::atomic::Ordering;
 use std::time::Duration;
 
-use buslane_shared::wire::{self, client_frame, event::Kind, to_manager};
+use buslane_shared::wire::{self, client_frame, event::Kind, request::Op, server_frame, to_manager};
 use bytes::Bytes;
 
 use crate::phone::{Live, Phone, quiet};
@@ -140,5 +140,37 @@ async fn without_a_confirmation_requests_wait_only_briefly_and_the_session_is_to
     other.ping().await;
     assert_eq!(live.line.event().await.kind, Some(Kind::Behind(wire::Behind {})));
     quiet(&mut other.line, Duration::from_millis(50)).await;
+    stand.stop().await;
+}
+
+#[tokio::test]
+async fn events_keep_their_order_whether_somebody_looks_or_not() {
+    let mut stand = Stand::start().await;
+    let mut at_front = Phone::new(&stand, "alice", 1).login(&stand).await;
+    stand.front = stand.wake;
+    let mut at_wake = Phone::new(&stand, "alice", 2).login(&stand).await;
+    until("both are known", || stand.script.knows("alice") == 2).await;
+    // Now somebody looks, now nobody does, while messages come.
+    for seq in 1..=120 {
+        if seq % 30 == 0 {
+            let looks = if seq % 60 == 0 { wire::AppState::Foreground } else { wire::AppState::Background };
+            let state = Op::SetAppState(wire::SetAppState { state: looks.into() });
+            for live in [&mut at_front, &mut at_wake] {
+                live.line.ask(seq, state.clone()).await;
+            }
+        }
+        stand.script.deliver("alice", None, seq).await;
+    }
+    for live in [&mut at_front, &mut at_wake] {
+        let mut seqs = Vec::new();
+        while seqs.len() < 120 {
+            let Some(frame) = live.line.hear().await else { panic!("the end came without a word") };
+            if let server_frame::Kind::Event(event) = frame {
+                let Some(Kind::Delivery(delivery)) = event.kind else { panic!("{event:?}") };
+                seqs.push(delivery.message.unwrap().seq);
+            }
+        }
+        assert_eq!(seqs, (1..=120).collect::<Vec<_>>());
+    }
     stand.stop().await;
 }

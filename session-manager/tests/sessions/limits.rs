@@ -1,14 +1,16 @@
 //! Limits: what cuts a client off, and that it disturbs nobody else.
 
+use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Duration;
 
+use buslane_shared::frame::frame;
 use buslane_shared::refusal::Code;
-use buslane_shared::wire::{self, request::Op};
+use buslane_shared::wire::{self, client_frame, request::Op};
 use bytes::Bytes;
-use tokio::time::Instant;
+use tokio::time::{Instant, timeout};
 
 use crate::phone::{Line, Phone, closed};
-use crate::stand::{Stand, config};
+use crate::stand::{PATIENCE, Stand, config, until};
 
 #[tokio::test]
 async fn who_says_nothing_is_told_that_it_was_idle_and_may_come_back() {
@@ -131,12 +133,11 @@ async fn requests_of_a_client_that_does_not_read_go_on() {
     let mut live = Phone::tuned(&stand, "alice", 1, Some(16 * 1024)).login(&stand).await;
     live.line.ask_within(1, 60_000, Op::Sync(wire::Sync::default())).await;
     live.line.ask_within(2, 60_000, Op::History(wire::History::default())).await;
-    crate::stand::until("both run", || stand.script.relayed.load(std::sync::atomic::Ordering::SeqCst) == 2)
-        .await;
+    until("both run", || stand.script.relayed.load(Ordering::SeqCst) == 2).await;
     tokio::time::sleep(Duration::from_millis(100)).await;
     stand.script.gate.add_permits(1);
     // The semaphore gives its permit to who waits first; it is used up only when that one goes on.
-    crate::stand::until("the first has its turn", || stand.script.answered() == 2).await;
+    until("the first has its turn", || stand.script.answered() == 2).await;
     let ids = [live.line.answer().await.id, live.line.answer().await.id];
     assert_eq!(ids, [2, 1]);
     stand.stop().await;
@@ -185,8 +186,8 @@ async fn what_weighs_too_much_waits_and_is_not_lost() {
     live.line
         .ask_within(100, 60_000, Op::Send(wire::Send { body: Bytes::new(), ..Default::default() }))
         .await;
-    let relayed = || stand.script.relayed.load(std::sync::atomic::Ordering::SeqCst);
-    crate::stand::until("some run", || relayed() > 10).await;
+    let relayed = || stand.script.relayed.load(Ordering::SeqCst);
+    until("some run", || relayed() > 10).await;
     assert!(relayed() < 60, "{}", relayed());
     stand.script.gate.add_permits(100);
     let mut ids = Vec::new();
@@ -195,5 +196,38 @@ async fn what_weighs_too_much_waits_and_is_not_lost() {
     }
     ids.sort_unstable();
     assert_eq!(ids, (0..=100).collect::<Vec<_>>());
+    stand.stop().await;
+}
+
+#[tokio::test]
+async fn what_waits_on_a_bulk_stream_is_bounded_by_what_it_occupies() {
+    let stand = Stand::start().await;
+    let live = Phone::new(&stand, "alice", 1).login(&stand).await;
+    let mut bulk = Line::new(live.connection.open_bi().await.unwrap());
+    bulk.ask_within(1, 60_000, Op::Sync(wire::Sync::default())).await;
+    until("the first runs", || stand.script.relayed.load(Ordering::SeqCst) == 1).await;
+    // Small on the wire, a megabyte each in memory. Of the rest, no more leaves than fits the window of the stream.
+    let heavy = |id| {
+        let send = wire::Send { mentions: vec![String::new(); 20_000], ..Default::default() };
+        let request = wire::Request { id, deadline_ms: 60_000, op: Some(Op::Send(send)) };
+        frame(&wire::ClientFrame { kind: Some(client_frame::Kind::Request(request)) })
+    };
+    let sent = AtomicUsize::new(0);
+    let write = async {
+        for id in 2..=12 {
+            bulk.send.write_all(&heavy(id)).await.unwrap();
+            sent.fetch_add(1, Ordering::SeqCst);
+        }
+    };
+    {
+        tokio::pin!(write);
+        assert!(timeout(Duration::from_millis(500), &mut write).await.is_err(), "all of it was taken");
+        assert!(sent.load(Ordering::SeqCst) < 8, "{sent:?}");
+        stand.script.gate.add_permits(1);
+        timeout(PATIENCE, write).await.unwrap();
+    }
+    for _ in 1..=12 {
+        bulk.answer().await;
+    }
     stand.stop().await;
 }
