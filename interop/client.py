@@ -239,6 +239,8 @@ class Session:
         self.seen = 0
         self.next_id = 0
         self.welcome = None
+        self.advice = None
+        self.advised = asyncio.Event()
         self.go_away = None
         self.tasks: list[asyncio.Task] = []
         self.behind_hello: list = []
@@ -249,16 +251,22 @@ class Session:
             end = await self.connection.closed()
             assert end.by_application and end.code == first.refusal.code, f"closed by {end}, not by {first.refusal.code}"
             raise Refused(first.refusal)
-        self.welcome = first.welcome
+        self.welcome, self.advice = first.welcome, first.welcome.advice
         self.device.passes.add(first.welcome.passes)
         self.tasks = [asyncio.create_task(self.read()), asyncio.create_task(self.beat())]
 
     async def beat(self) -> None:
-        """The heartbeat that the protocol asks for."""
+        """The heartbeat that the server asks for, as often as its newest advice says."""
+        last = time.monotonic()
         while self.connection.end is None:
-            await asyncio.sleep(self.welcome.ping_interval_ms / 1000)
-            if self.connection.end is None:
-                self.talk.write(self.prepare({"ping": session.Ping()})[0])
+            self.advised.clear()
+            left = last + self.advice.ping_interval_ms / 1000 - time.monotonic()
+            try:
+                await asyncio.wait_for(self.advised.wait(), max(left, 0))
+            except TimeoutError:
+                last = time.monotonic()
+                if self.connection.end is None:
+                    self.talk.write(self.prepare({"ping": session.Ping()})[0])
 
     async def read(self) -> None:
         """Takes answers and events until the connection ends."""
@@ -269,6 +277,9 @@ class Session:
                     self.take(frame.answer)
                 elif kind == "event":
                     self.events.append(frame.event)
+                    if frame.event.HasField("posture"):
+                        self.advice = frame.event.posture.advice
+                        self.advised.set()
                 elif kind == "go_away":
                     self.go_away = frame.go_away
                 self.changed.set()

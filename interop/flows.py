@@ -418,7 +418,9 @@ async def goes_away(world: World):
     world.server.terminate()
     for opened in sessions:
         end = await opened.connection.closed()
-        assert opened.go_away and wire.code_name(opened.go_away.code) == "draining" and opened.go_away.reconnect
+        assert opened.go_away and wire.code_name(opened.go_away.code) == "draining" and opened.go_away.reconnect, (
+            f"{opened.device.user}: {opened.go_away}, {opened.connection.end}"
+        )
         assert wire.code_name(end.code) == "draining", end
     code = await asyncio.wait_for(world.server.process.wait(), 20)
     assert code == 0, f"the server ended with {code}"

@@ -10,9 +10,10 @@ use std::time::Duration;
 
 use buslane_client::{
     AppState, Change, Client, CloseReason, Content, EnrolRight, Error, Event, NotifyMode, NotifySettings,
-    Options, Role, SendState, State, Storage,
+    Options, Posture, Role, SendState, State, Storage,
 };
 use buslane_shared::id::RoomId;
+use buslane_shared::overload::orders::Kind;
 use buslane_shared::refusal::Code;
 use support::relay::Weather;
 use support::up::{ADVERTISED, Site};
@@ -257,7 +258,8 @@ async fn a_session_that_is_held_no_more_is_suspended_and_catches_up() {
     drop(suspended.await.unwrap().unwrap());
     let heard = messages(&mut of_alice, 400).await;
     assert_eq!(texts(&heard), (1..=400).map(|n| n.to_string()).collect::<Vec<_>>());
-    until(&alice, |s| matches!(s, State::Connected { resumed: false, .. })).await;
+    // She may be back by the other port already, and on her way to this one.
+    until(&alice, |s| matches!(s, State::Connected { .. })).await;
     assert!(ping.await.unwrap().is_ok(), "a question is repeated");
     alice.close().await;
     bob.close().await;
@@ -331,5 +333,80 @@ async fn a_device_whose_state_is_identity_only_is_the_same_device() {
     assert_eq!(again.device(), device);
     assert_eq!(again.devices().await.unwrap().len(), 1);
     again.close().await;
+    up.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn in_an_emergency_people_talk_and_phones_return_in_their_slots() {
+    let folder = tempfile::tempdir().unwrap();
+    let up = Site::new(folder.path()).up(|_| {}).await;
+    let (alice, bob) = (connected(up.options("alice")).await, connected(up.options("bob")).await);
+    let room = alice.room_direct(bob.user()).await.unwrap().id;
+    up.order(Kind::Emergency);
+    let mut conditions = alice.conditions();
+    let told = conditions.wait_for(|c| c.posture == Posture::Emergency);
+    assert!(
+        !tokio::time::timeout(LIMIT, told).await.expect("the news in time").unwrap().receipt_batch.is_zero()
+    );
+
+    // A phone that wakes is put off once, and let in at its time.
+    let woken = Options { app_state: AppState::Background, ..up.options("carol") };
+    let carol = Client::open(woken).await.unwrap();
+    let mut states = carol.state();
+    let mut put_off = 0;
+    let arrived = async {
+        loop {
+            let state = states.borrow_and_update().clone();
+            match state {
+                State::Connecting { cause: Some(cause), .. } => {
+                    let overloaded = cause.overloaded().unwrap_or_else(|| panic!("{cause}"));
+                    assert!(overloaded.retry_after.is_some());
+                    put_off += 1;
+                }
+                state if state.is_up() => break,
+                _ => {}
+            }
+            states.changed().await.unwrap();
+        }
+    };
+    tokio::time::timeout(LIMIT, arrived).await.expect("in its slot");
+    assert!(put_off <= 1, "put off {put_off} times");
+
+    // People come and talk all the while, and nobody loses a session.
+    let dora = connected(up.options("dora")).await;
+    for n in 0..20 {
+        alice.send(room, n.to_string()).await.unwrap().receipt().await.unwrap();
+    }
+    assert!(alice.state().borrow().is_up() && bob.state().borrow().is_up());
+
+    up.order(Kind::Normal);
+    let told = conditions.wait_for(|c| c.posture == Posture::Normal);
+    drop(tokio::time::timeout(LIMIT, told).await.expect("the news in time").unwrap());
+    for client in [alice, bob, carol, dora] {
+        client.close().await;
+    }
+    up.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_session_that_began_at_the_back_is_at_the_front_once_the_app_is_opened() {
+    let folder = tempfile::tempdir().unwrap();
+    let up = Site::new(folder.path()).up(|_| {}).await;
+    let woken = Options { app_state: AppState::Background, ..up.options("alice") };
+    let (alice, bob) = (connected(woken).await, connected(up.options("bob")).await);
+    let room = alice.room_direct(bob.user()).await.unwrap().id;
+    let mut of_alice = alice.events();
+    let mut states = alice.state();
+    alice.enter_foreground();
+    for n in 0..50 {
+        bob.send(room, n.to_string()).await.unwrap();
+    }
+    let moved = states.wait_for(|s| matches!(s, State::Connected { resumed: true, .. }));
+    drop(tokio::time::timeout(LIMIT, moved).await.expect("it moves").unwrap());
+    let heard = messages(&mut of_alice, 50).await;
+    assert_eq!(texts(&heard), (0..50).map(|n| n.to_string()).collect::<Vec<_>>());
+    alice.send(room, "here").await.unwrap().receipt().await.unwrap();
+    alice.close().await;
+    bob.close().await;
     up.stop().await;
 }

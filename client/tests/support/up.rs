@@ -7,6 +7,7 @@ use std::time::Duration;
 
 use buslane_backend::Service;
 use buslane_chassis::api::Backend;
+use buslane_chassis::clock;
 use buslane_chassis::feed::Feed;
 use buslane_chassis::shutdown::Shutdown;
 use buslane_chassis::tls::{Authority, Identity};
@@ -15,10 +16,12 @@ use buslane_gateway::Gateway;
 use buslane_gateway::config::Enrolment;
 use buslane_session_manager::SessionManager;
 use buslane_shared::backoff::Policy;
+use buslane_shared::overload::orders::{Kind, Order, Orders};
 use buslane_shared::wire;
 use buslane_store::fjall_engine::FjallEngine;
 use buslane_store::keywrap::FileKeyWrap;
 use buslane_store::sealing::Sealer;
+use tokio::sync::watch;
 
 use super::LIMIT;
 
@@ -38,6 +41,7 @@ pub struct Up {
     pub front: SocketAddr,
     pub wake: SocketAddr,
     pub service: Arc<Service>,
+    orders: watch::Sender<Arc<Orders>>,
     ca: String,
     shutdown: Shutdown,
 }
@@ -67,6 +71,8 @@ impl Site {
         config.node = "m1".to_owned();
         change(&mut config);
         let manager = SessionManager::bind(config, &identity, backend.clone(), feed, &shutdown).unwrap();
+        let (orders, ordered) = watch::channel(Arc::new(Orders::default()));
+        let manager = manager.obeying(ordered);
 
         let feed = Feed::follow(backend.clone(), wire::RoleKind::Gateway, "gate", &shutdown);
         let config = buslane_gateway::Config { listen, enrolment: Enrolment::Open, ..Default::default() };
@@ -87,6 +93,7 @@ impl Site {
             front,
             wake,
             service,
+            orders,
             ca: self.authority.certificate().to_owned(),
             shutdown,
         }
@@ -94,6 +101,23 @@ impl Site {
 }
 
 impl Up {
+    /// Orders a posture for the next minute.
+    pub fn order(&self, kind: Kind) {
+        let now_ms = clock::unix_ms();
+        let order = Order {
+            id: now_ms,
+            kind,
+            reason: "a test".to_owned(),
+            author: "test".to_owned(),
+            given_ms: now_ms,
+            from_ms: now_ms,
+            until_ms: now_ms + 60_000,
+        };
+        let mut orders = Orders::default();
+        orders.give(order, now_ms);
+        self.orders.send_replace(Arc::new(orders));
+    }
+
     pub fn options(&self, user: &str) -> Options {
         let ca = CaSource::Pem(self.ca.clone().into_bytes());
         let mut options = Options::new(user.parse().unwrap(), &self.gate, ca, Storage::Memory);
