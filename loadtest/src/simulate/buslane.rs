@@ -33,8 +33,8 @@ const REQUEST_BYTES: u32 = 500;
 const FOREGROUND_AGAIN: Nanos = 500_000_000;
 const BACKGROUND_AGAIN: Nanos = 5_000_000_000;
 
-/// When a login is told to come back for which there is no slot.
-const LATER: Nanos = 60_000_000_000;
+/// When a login is told to come back for which there is no slot: somewhere in this range. The session manager's values.
+const LATER: std::ops::Range<Nanos> = 60_000_000_000..300_000_000_000;
 
 /// The node's secret of levels.
 const KEY: u64 = 1;
@@ -88,7 +88,10 @@ impl Buslane {
         match self.logins.decide(now, ask, self.ticker.posture(), random) {
             Verdict::Admit => self.let_in(),
             Verdict::Defer(grant) => refuse(Rejection::Early, Told::Slot(grant.at)),
-            Verdict::Later => refuse(Rejection::Early, Told::At(now + LATER + self.random.below(LATER))),
+            Verdict::Later => refuse(
+                Rejection::Early,
+                Told::At(now + LATER.start + self.random.below(LATER.end - LATER.start)),
+            ),
             Verdict::Silence => refuse(Rejection::Silence, Told::Nothing),
         }
     }
