@@ -2,11 +2,14 @@
 //!
 //! The path of a connection, in the order of the files: `ports` holds the two sockets and their threads, `screen` looks
 //! at every first packet (`gate`: is there room for background?), `door` decides whether a handshake is spent on it,
-//! `login` goes from the handshake to the welcome (`hello` verifies), `session` is the life of a
-//! connection (`talk` reads, `request` decides about one request, `flights` holds those without an answer, `outbound`
-//! writes, `bulk` serves further streams), `goodbye` ends it. Beside it: `table` knows which sessions are here, `presence`
-//! is one of them with its mailbox, `link` exchanges sessions and deliveries with the backend, `revocations` ends what lost
-//! its right.
+//! `login` goes from the handshake to the welcome (`hello` verifies, `room` sees whether there is any), `session` is the life
+//! of a connection (`talk` reads, `request` ranks one request, `flights` holds those without an answer, `outbound` writes,
+//! `bulk` serves further streams), `goodbye` ends it. What sessions of the wake port share with others is done at the
+//! `desk`, where `errands` take it.
+//!
+//! Beside it: `load` is who goes first, `news` tells sessions what is asked of them; `table` knows which sessions are here,
+//! `presence` is one of them with its mailbox, `link` exchanges sessions and deliveries with the backend, `courier` delivers to
+//! those that nobody looks at, `revocations` ends what lost its right.
 //!
 //! Why it exists as a role of its own: connections are many, long and cheap; messages are few, short and dear. It must
 //! never need another role to accept a ticket, never hold more for a client than its bounds, and never drop a live
@@ -17,6 +20,7 @@ pub mod config;
 mod courier;
 mod desk;
 mod door;
+mod errands;
 mod event;
 mod flights;
 mod gate;
@@ -214,7 +218,7 @@ impl SessionManager {
             Box::pin(news::run(Arc::clone(&node))),
         ];
         for task in desk_work {
-            desk.spawn(until(&over, task));
+            desk.desk().spawn(until(&over, task));
         }
         let work: [BoxFuture<'static, ()>; 4] = [
             Box::pin(pulse.run()),

@@ -18,7 +18,8 @@ use quinn::{Connection, ConnectionError, ReadError, WriteError};
 use tokio::time::{Instant, Sleep};
 
 use crate::bulk::BulkStreams;
-use crate::desk::{Gone, Work};
+use crate::desk::Gone;
+use crate::errands::Work;
 use crate::flights::{By, Landed};
 use crate::goodbye;
 use crate::meters::Counted;
