@@ -31,8 +31,8 @@ pub struct Row {
     pub protect_ms: Option<f64>,
     /// From the surge's start to EMERGENCY (negative: armed beforehand); null: never, or there is no such thing.
     pub enter_ms: Option<f64>,
-    /// From the surge's start until all its background logins are in, as a multiple of what the ideal node takes; null:
-    /// some never were.
+    /// From the surge's start until all its background logins are in, as a multiple of the time until the ideal
+    /// node has caught up with everything (so it may be a little under 1); null: some never were.
     pub drain_ratio: Option<f64>,
     /// Attempts of the phones that listen and were not let in at once; null: there were none.
     pub attempts_per_deferred_login: Option<f64>,

@@ -3,6 +3,8 @@
 //! It decides nothing: the policy decides about jobs, `clients.rs` about coming back, `node.rs` about how long work takes.
 //! Nothing in a run depends on anything but the scenario, the calls, the policy and the seed.
 
+mod terms;
+
 use std::collections::VecDeque;
 
 use buslane_shared::Nanos;
@@ -10,72 +12,19 @@ use buslane_shared::wire::Posture;
 
 use super::agenda::{Agenda, Event};
 use super::clients::{self, Failed};
-use super::ideal::Ideal;
 use super::job::{Call, Job, JobId, Manner, Sender, Shows};
 use super::load::depends;
 use super::node::{Node, Side};
 use super::policy::{Arrival, Next, Policy, Refusal, Rejection, Spent, TICK, Told};
 use super::random::Random;
 use super::record::Record;
-use super::scenario::Scenario;
 use super::tasks::{Task, Tasks};
 use super::trace::Digest;
 
+pub use terms::{Attempts, Outcome, Run};
+
 /// Of the seed: the stream of numbers that clients draw from.
 const CLIENTS: u64 = 1_000;
-
-/// What a run is made of.
-#[derive(Clone, Copy)]
-pub struct Run<'a> {
-    /// What happens.
-    pub scenario: &'a Scenario,
-    /// Who asks for what.
-    pub calls: &'a [Call],
-    /// What could be done at best.
-    pub ideal: &'a Ideal,
-    /// Size of the node.
-    pub workers: u32,
-    /// From which delay on a person's answer is late.
-    pub late_from: Nanos,
-    /// Of the clients' random numbers.
-    pub seed: u64,
-}
-
-/// Attempts, by what became of them. Those that are neither are still at the node.
-#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
-pub struct Attempts {
-    /// All.
-    pub made: u64,
-    /// Lost before the node saw them.
-    pub lost: u64,
-    /// Refused when they came.
-    pub refused: u64,
-    /// Given up while they waited at the node.
-    pub dropped: u64,
-    /// Done.
-    pub done: u64,
-    /// Still at the node at the end.
-    pub left: u64,
-}
-
-impl Attempts {
-    /// Whether each is accounted for, once.
-    pub fn adds_up(&self) -> bool {
-        self.made == self.lost + self.refused + self.dropped + self.done + self.left
-    }
-}
-
-/// What a run leaves behind.
-pub struct Outcome {
-    /// What was written down.
-    pub record: Record,
-    /// What became of the attempts.
-    pub attempts: Attempts,
-    /// When the posture changed, and to what.
-    pub postures: Vec<(Nanos, Posture)>,
-    /// Over every event of the run.
-    pub digest: u64,
-}
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Phase {

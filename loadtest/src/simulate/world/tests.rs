@@ -8,6 +8,7 @@ use crate::simulate::contest;
 use crate::simulate::ideal::ideal;
 use crate::simulate::load::calls;
 use crate::simulate::policy::{Readings, Threads};
+use crate::simulate::scenario::Scenario;
 use crate::simulate::scenario::known;
 use crate::simulate::shape::Shape;
 
