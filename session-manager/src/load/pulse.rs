@@ -34,8 +34,11 @@ const PACE_TICKS: u64 = 5;
 /// Ticks between two readings of processor time.
 const PROCESSOR_TICKS: u64 = 10;
 
-/// Ticks between two readings of memory and descriptors, and between two reports when nothing changes.
+/// Ticks between two readings of memory and descriptors.
 const STOCK_TICKS: u64 = 100;
+
+/// Ticks between two reports when nothing changes: a report that is older than a second counts for nothing elsewhere.
+const REPORT_TICKS: u64 = 50;
 
 /// Parts of the 100 ms over which logins are counted.
 const LOGIN_PARTS: usize = 10;
@@ -301,7 +304,7 @@ impl Pulse {
         };
         let urgent = report.posture != self.reported.posture || report.order != self.reported.order;
         let is_due = urgent
-            || self.ticks.is_multiple_of(STOCK_TICKS)
+            || self.ticks.is_multiple_of(REPORT_TICKS)
             || (self.ticks.is_multiple_of(PACE_TICKS) && report != self.reported);
         if is_due {
             self.reported = Report { no: report.no + 1, ..report };
