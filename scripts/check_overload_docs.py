@@ -151,6 +151,23 @@ def check_first_packets(document: str, fault) -> None:
         fault(OVERLOAD, 1, f"`{name}` of first packets is {'missing' if name in wanted else 'not in the code'}")
 
 
+def check_bounds(document: str, fault) -> None:
+    """How much waits in foreground lanes, and how much answers to the turned away may cost: numbers that stand in sentences."""
+    def constant(path: str, name: str) -> float:
+        return number(find(rf"^pub const {name}: \w+ = ([\d_.]+);", text(path), name))
+
+    room = constant("shared/src/overload/lanes/room.rs", "FOREGROUND_ROOM") / 1e6
+    newest = constant("shared/src/overload/lanes.rs", "NEWEST_FIRST_AFTER") / 1e6
+    share = constant("shared/src/overload/logins.rs", "ANSWER_SHARE") * 100
+    queues = f"Foreground queues hold {room:g} ms of work, newest first once the oldest has waited {newest:g} ms"
+    answers = f"{share:g} % of the processors"
+    decision = ROOT / "docs" / "decisions" / "0007-a-slot-is-a-mark.md"
+    for path, sentence in ((OVERLOAD, queues), (OVERLOAD, answers), (ROOT / "README.md", answers), (decision, answers)):
+        content = document if path == OVERLOAD else path.read_text(encoding="utf-8")
+        if sentence not in " ".join(content.split()):
+            fault(path, 1, f"it is not said, or differently: {sentence}")
+
+
 def amount(cell: str) -> float | None:
     match = re.fullmatch(r"([\d.]+)(?: (ms|%|x))?", cell)
     return (float(match[1]) / 100 if match[2] == "%" else float(match[1])) if match else None
@@ -209,6 +226,7 @@ def check(fault) -> None:
         check_classes: (document,),
         check_knobs: (document, operations),
         check_first_packets: (document,),
+        check_bounds: (document,),
         check_decisions: (document,),
         check_signals: (document,),
         check_metrics: (operations,),
