@@ -83,7 +83,7 @@ fn at_front(port: &Port, verified: &Verified) -> Result<(), Turned> {
     let Ranked { class, level, admitted } =
         load.rank_login(protocol, verified.app_state, verified.user.as_str());
     let is_off = is_off(port, protocol, class);
-    if is_off {
+    if is_off && admitted {
         load.census.on(protocol, class, Decision::Level);
     }
     if is_off || !admitted {
@@ -100,13 +100,14 @@ fn at_wake(port: &Port, hello: &wire::Hello, verified: &Verified, mark: Option<M
         None if hello.slot.is_empty() => false,
         None => shown_in_hello(port, &hello.slot)?,
     };
-    // What comes to this port is what a phone does by itself, whatever the app says of itself.
-    let ranked = load.rank_login(protocol, wire::AppState::Background, verified.user.as_str());
-    if is_off(port, protocol, ranked.class) && !has_slot {
-        load.census.on(protocol, ranked.class, Decision::Level);
-        return Err(Turned::Deferred(ranked.level));
+    // What comes to this port is what a phone does by itself, whatever the app says of itself. Whether there is room was
+    // decided on its first packet; who showed a mark there has been let in.
+    let class = load.knobs().classes.of(protocol, wire::AppState::Background);
+    if is_off(port, protocol, class) && !has_slot && mark.is_none() {
+        load.census.on(protocol, class, Decision::Level);
+        return Err(Turned::Deferred(load.level(class, verified.user.as_str())));
     }
-    load.census.on(protocol, ranked.class, Decision::Admitted);
+    load.census.on(protocol, class, Decision::Admitted);
     Ok(())
 }
 

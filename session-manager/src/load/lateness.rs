@@ -13,6 +13,9 @@ use tokio::time::{Instant, sleep_until};
 
 const PERIOD: Duration = Duration::from_millis(10);
 
+/// The runtime's timers tick in milliseconds, and never fire early: on an idle machine they are late by up to this.
+const TIMER_TICK: Duration = Duration::from_millis(1);
+
 /// Samples that are looked back on: a second.
 const SAMPLES: usize = 100;
 
@@ -75,7 +78,7 @@ async fn run(rings: Arc<[Ring]>, n: usize) {
     loop {
         let due = Instant::now() + PERIOD;
         sleep_until(due).await;
-        ring.note(due.elapsed());
+        ring.note(due.elapsed().saturating_sub(TIMER_TICK));
     }
 }
 
@@ -111,6 +114,6 @@ mod tests {
             tokio::time::advance(Duration::from_millis(17)).await;
         }
         assert!(futures_util::poll!(&mut probe).is_pending());
-        assert_eq!(lateness.p99(), 7_000_000);
+        assert_eq!(lateness.p99(), 6_000_000);
     }
 }

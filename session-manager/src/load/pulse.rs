@@ -239,7 +239,7 @@ impl Pulse {
             elapsed: self.books_elapsed,
             completed: self.books_opened,
             spent: processors.wake,
-            available: processors.for_wake(background.cpu_max),
+            available: processors.wake + processors.idle,
             floor: floor as Nanos,
         };
         if gate.step(window, self.open, now) {

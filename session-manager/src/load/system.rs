@@ -42,12 +42,6 @@ impl Processors {
     pub(crate) fn own_share(&self) -> f64 {
         share(self.own, self.all)
     }
-
-    /// What the wake port could have had, if the machine is to stay under this share.
-    pub(crate) fn for_wake(&self, busy_max: f64) -> Nanos {
-        let kept = (self.all as f64 * (1.0 - busy_max)).round() as Nanos;
-        (self.wake + self.idle).saturating_sub(kept)
-    }
 }
 
 impl std::ops::Add for Processors {
@@ -196,7 +190,6 @@ mod tests {
         let processors = Processors { all: 1_000, idle: 300, wake: 500, own: 150 };
         assert!((processors.busy_share() - 0.2).abs() < 1e-9);
         assert!((processors.own_share() - 0.15).abs() < 1e-9);
-        assert_eq!(processors.for_wake(0.92), 720);
         assert_eq!(Processors::default().busy_share(), 0.0);
     }
 

@@ -16,7 +16,7 @@ use super::valve::{Cut, Edge, Offered};
 use crate::Nanos;
 
 /// Work that foreground queues may hold, in time of the whole node: a burst up to it waits instead of being refused.
-pub const FOREGROUND_ROOM: Nanos = 20_000_000;
+pub const FOREGROUND_ROOM: Nanos = 12_000_000;
 
 /// Gains and limits of the trim.
 const KP: f64 = 0.1;

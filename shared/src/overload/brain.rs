@@ -20,6 +20,13 @@ use crate::{Nanos, UnixMs};
 /// How often a step is due.
 pub const TICK: Nanos = 10_000_000;
 
+/// How much the mean of busy seats follows a tick: a tenth of a second. Seats are all taken for a moment now and then where
+/// 80 % of them are on average, and nobody waits for it.
+const SEATS_GAIN: f64 = 0.1;
+
+/// The same for the seats that foreground keeps busy: a second. What is left for background must not jump with each message.
+const ERLANGS_GAIN: f64 = 0.01;
+
 /// What a tick has shown.
 pub struct Facts<'a> {
     /// The signals, with the moment.
@@ -80,6 +87,9 @@ pub struct Brain {
     admission: Admission,
     leftover: Leftover,
     stance: Stance,
+    /// Means of what a single tick shows too much of.
+    seats_busy: f64,
+    erlangs: f64,
 }
 
 impl Brain {
@@ -95,6 +105,8 @@ impl Brain {
             admission: Admission::new(settings.lanes.seats),
             leftover: Leftover::new(settings.lanes.seats, background.floor_percent, background.cpu_max),
             stance: Stance::default(),
+            seats_busy: 0.0,
+            erlangs: 0.0,
         }
     }
 
@@ -125,7 +137,9 @@ impl Brain {
     /// One tick.
     pub fn step(&mut self, facts: &Facts<'_>) -> Outcome {
         let now = facts.readings.now;
-        let judgement = self.watch.judge(&facts.readings);
+        self.seats_busy = follow(self.seats_busy, facts.readings.seats_busy, SEATS_GAIN);
+        self.erlangs = follow(self.erlangs, facts.foreground_erlangs, ERLANGS_GAIN);
+        let judgement = self.watch.judge(&Readings { seats_busy: self.seats_busy, ..facts.readings });
         self.surge.on_peers(facts.peers_in_emergency);
         self.surge.step(now, judgement.severity, facts.ledger / 1_000_000);
         // A control that is switched off measures on, but nothing follows from it.
@@ -137,7 +151,7 @@ impl Brain {
         let (posture, source) = (self.stance.posture(), self.stance.source());
         let background_seats = self.leftover.step(leftover::Facts {
             now,
-            foreground_erlangs: facts.foreground_erlangs,
+            foreground_erlangs: self.erlangs,
             severity: judgement.foreground,
             cpu_share: facts.cpu_share,
         });
@@ -170,6 +184,11 @@ impl Brain {
         }
         cut
     }
+}
+
+/// A reading that is no number changes nothing.
+fn follow(mean: f64, reading: f64, gain: f64) -> f64 {
+    if reading.is_finite() { mean + gain * (reading - mean) } else { mean }
 }
 
 #[cfg(test)]

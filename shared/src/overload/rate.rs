@@ -16,6 +16,9 @@ const LOGINS_MIN: u32 = 5;
 const COST_GAIN: f64 = 0.2;
 const RATE_GAIN: f64 = 0.3;
 
+/// How fast what is usual follows: a minute.
+const USUAL_GAIN: f64 = 1.0 / 600.0;
+
 /// What a window of about 100 ms has shown.
 #[derive(Debug, Clone, Copy)]
 pub struct Window {
@@ -36,6 +39,8 @@ pub struct Window {
 pub struct LoginRate {
     cost: f64,
     per_s: f64,
+    /// The mean of a minute.
+    usual: f64,
     per_s_max: f64,
     is_measured: bool,
 }
@@ -45,18 +50,25 @@ impl LoginRate {
     pub fn new(per_s_max: u32) -> Self {
         let cost = LOGIN_COST_DEFAULT as f64;
         let per_s_max = f64::from(per_s_max.max(1));
-        Self { cost, per_s: (1e9 / cost).min(per_s_max), per_s_max, is_measured: false }
+        let per_s = (1e9 / cost).min(per_s_max);
+        Self { cost, per_s, usual: per_s, per_s_max, is_measured: false }
     }
 
     /// The most that is allowed has changed.
     pub fn set_max(&mut self, per_s_max: u32) {
         self.per_s_max = f64::from(per_s_max.max(1));
         self.per_s = self.per_s.min(self.per_s_max);
+        self.usual = self.usual.min(self.per_s_max);
     }
 
     /// Logins a second, at least a small part of one.
     pub fn per_s(&self) -> f64 {
         self.per_s
+    }
+
+    /// What it will be in a while, as far as anybody knows: what it usually is, or what it is now if that is more.
+    pub fn per_s_in_a_while(&self) -> f64 {
+        self.per_s.max(self.usual)
     }
 
     /// What one costs.
@@ -80,6 +92,7 @@ impl LoginRate {
         let per_s = available / self.cost * (1e9 / window.elapsed as f64);
         self.per_s += RATE_GAIN * (per_s - self.per_s);
         self.per_s = self.per_s.clamp(0.1, self.per_s_max);
+        self.usual += USUAL_GAIN * (self.per_s - self.usual);
     }
 }
 

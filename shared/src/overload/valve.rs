@@ -169,10 +169,8 @@ mod tests {
 
     #[test]
     fn a_level_can_be_cut_in_part_and_always_the_same_users_stay() {
-        let cut = |share| Cut {
-            foreground: Edge { below: STEPS + 5, share },
-            background: Edge::at(BACKGROUND),
-        };
+        let cut =
+            |share| Cut { foreground: Edge { below: STEPS + 5, share }, background: Edge::at(BACKGROUND) };
         let users: Vec<_> = (0..50_000).map(|n| level(Class::Talk, &format!("u{n}"))).collect();
         let at_edge: Vec<_> = users.iter().filter(|(l, _)| l.number() == STEPS + 5).collect();
         let half = at_edge.iter().filter(|(l, b)| cut(0x8000).admits(*l, *b)).count();

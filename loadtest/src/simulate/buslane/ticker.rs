@@ -13,6 +13,7 @@ use buslane_shared::overload::valve::Valve;
 use buslane_shared::wire::Posture;
 use buslane_shared::{Nanos, UnixMs};
 
+use crate::simulate::node::PROCESSORS;
 use crate::simulate::policy::{Armed, Readings, TICK};
 
 /// Ticks of which the last are one window of logins.
@@ -42,9 +43,7 @@ pub struct Ticker {
     brain: Brain,
     orders: Orders,
     posture: Posture,
-    workers: f64,
     floor: f64,
-    cpu_max: f64,
     last: Nanos,
     offered: Box<[Nanos; LEVELS]>,
     /// Background logins asked for, by tick.
@@ -60,9 +59,7 @@ impl Ticker {
             brain: Brain::new(settings),
             orders: Orders::default(),
             posture: Posture::Normal,
-            workers: f64::from(settings.lanes.seats),
             floor: f64::from(settings.background.floor_percent) / 100.0,
-            cpu_max: settings.background.cpu_max,
             last: 0,
             offered: Box::new([0; LEVELS]),
             asked: [0; LOGIN_TICKS],
@@ -159,12 +156,12 @@ impl Ticker {
         self.step_logins(elapsed, readings, outcome.open, logins);
     }
 
-    /// What background logins took and what was idle is what they can have, but for what is kept free.
+    /// What background logins took and what was idle is what they can have: their threads run last.
     fn step_logins(&mut self, elapsed: Nanos, readings: &Readings, open: f64, logins: &mut Logins) {
-        let whole = elapsed as f64 * self.workers;
+        let whole = elapsed as f64 * PROCESSORS;
         self.window.elapsed += elapsed;
         self.window.spent += (readings.wake * whole) as Nanos;
-        self.window.available += ((self.cpu_max - readings.front).max(0.0) * whole) as Nanos;
+        self.window.available += ((1.0 - readings.front).max(0.0) * whole) as Nanos;
         self.window.floor += (self.floor * whole) as Nanos;
         if self.window.elapsed >= TICK * LOGIN_TICKS as Nanos {
             logins.step(std::mem::replace(&mut self.window, empty_window()), open);

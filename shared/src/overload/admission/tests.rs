@@ -32,6 +32,9 @@ fn window(offered: &Offered) -> Window<'_> {
     }
 }
 
+/// What the queues of foreground hold.
+const ROOM: Nanos = SEATS as u64 * FOREGROUND_ROOM;
+
 const TALK: (u16, u16) = (STEPS, 2 * STEPS);
 const WAKE: (u16, u16) = (5 * STEPS, 6 * STEPS);
 
@@ -57,17 +60,17 @@ fn a_surge_of_any_size_is_cut_to_the_budget_in_one_step() {
 
 #[test]
 fn a_burst_of_foreground_that_its_queue_can_hold_is_not_refused() {
-    let burst = offered(&[(TALK.0, TALK.1, 5 * FULL / 2)]);
+    let burst = offered(&[(TALK.0, TALK.1, 2 * FULL)]);
     let mut admission = Admission::new(SEATS);
     assert_eq!(admission.step(&window(&burst)), Cut::OPEN);
-    let full = Window { foreground_backlog: 2 * FULL, ..window(&burst) };
+    let full = Window { foreground_backlog: ROOM, ..window(&burst) };
     assert!(admission.step(&full).cuts_foreground());
 }
 
 #[test]
 fn while_foreground_is_cut_background_has_its_floor_and_nothing_beyond() {
     let overflow = offered(&[(TALK.0, TALK.1, 9 * FULL), (WAKE.0, WAKE.1, FULL)]);
-    let full = Window { foreground_backlog: 2 * FULL, ..window(&overflow) };
+    let full = Window { foreground_backlog: ROOM, ..window(&overflow) };
     let cut = Admission::new(SEATS).step(&full);
     assert!(cut.cuts_foreground());
     let background = f64::from(cut.background.below - WAKE.0) / f64::from(STEPS);

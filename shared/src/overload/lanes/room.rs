@@ -7,7 +7,7 @@ use crate::overload::queue::{ANY, Place, Waiting, bit};
 use crate::overload::settings::Policy;
 
 /// Work that a foreground queue holds, in time of the seats that its class can have: what waits longer is felt.
-pub const FOREGROUND_ROOM: Nanos = 20_000_000;
+pub const FOREGROUND_ROOM: Nanos = 12_000_000;
 
 /// Jobs that a foreground queue holds however much they cost: a mean cost that is wrong must not shut everybody out.
 pub const FOREGROUND_COUNT_MIN: u32 = 64;

@@ -16,12 +16,18 @@ const SLOWER: f64 = 10.0;
 /// The mean counts as at least this many a second: a multiple of nothing is no number.
 const MEAN_MIN_PER_S: f64 = 1.0;
 
+/// A surge within the budget counts as at most this part of the hard value.
+const BELOW_HARD_PERCENT: f64 = 99.0;
+
 const S: f64 = 1e9;
 
 /// The mean of background logins over the last minute.
 #[derive(Debug, Default)]
 pub(super) struct LoginMean {
-    mean_per_s: f64,
+    /// Of a history that began with nothing: it is too small by the part of it that is not lived yet.
+    sum_per_s: f64,
+    /// The part that is.
+    lived: f64,
     last: Option<Nanos>,
 }
 
@@ -31,8 +37,20 @@ impl LoginMean {
         let rate = per_s(readings);
         // Nothing is over a budget that is no number.
         let over = rate > thresholds.login_share_min * readings.login_budget_per_s;
-        let matters = over && readings.logins_100ms >= thresholds.logins_min;
-        if matters { (rate / self.mean_per_s.max(MEAN_MIN_PER_S)).max(1.0) } else { 1.0 }
+        if !over || readings.logins_100ms < thresholds.logins_min {
+            return 1.0;
+        }
+        let times = (rate / self.mean_per_s().max(MEAN_MIN_PER_S)).max(1.0);
+        // What the node can take is a reason to look closely, however sudden it is.
+        if rate > readings.login_budget_per_s {
+            times
+        } else {
+            times.min(thresholds.logins.hard * BELOW_HARD_PERCENT / 100.0)
+        }
+    }
+
+    fn mean_per_s(&self) -> f64 {
+        if self.lived > 0.0 { self.sum_per_s / self.lived } else { 0.0 }
     }
 
     pub(super) fn learn(&mut self, readings: &Readings, over_guard: bool) {
@@ -40,7 +58,8 @@ impl LoginMean {
         let elapsed_s = self.last.replace(now).map_or(0, |last| now.saturating_sub(last)) as f64 / S;
         let tau_s = if over_guard { TAU_S * SLOWER } else { TAU_S };
         let gain = 1.0 - (-elapsed_s / tau_s).exp();
-        self.mean_per_s += gain * (per_s(readings) - self.mean_per_s);
+        self.sum_per_s += gain * (per_s(readings) - self.sum_per_s);
+        self.lived += gain * (1.0 - self.lived);
     }
 }
 

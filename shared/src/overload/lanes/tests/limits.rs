@@ -34,7 +34,7 @@ fn a_capped_protocol_does_not_fill_the_queue_of_its_class() {
     let mut rig = Rig::new(&capped("room.open", 15));
     rig.offers(Class::Talk, 100);
     let [_, waiting, _] = rig.offers(Class::Look, 1_000);
-    assert_eq!(waiting, 15 * 20, "20 ms of its own 15 seats at 1 ms");
+    assert_eq!(waiting, 15 * 12, "12 ms of its own 15 seats at 1 ms");
     let login = rig.job(Class::Look, Protocol::Login);
     assert_eq!(rig.offer_job(login), Ok(false));
 }

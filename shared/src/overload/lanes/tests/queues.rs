@@ -3,12 +3,12 @@
 use super::*;
 
 #[test]
-fn foreground_holds_twenty_milliseconds_of_work() {
+fn foreground_holds_twelve_milliseconds_of_work() {
     // Cost of a job, seats; jobs that may wait.
     let rows = [
-        (MS, 100, 2_000),
-        (2 * MS, 100, 1_000),
-        (10 * MS, 100, 200),
+        (MS, 100, 1_200),
+        (2 * MS, 100, 600),
+        (10 * MS, 100, 120),
         (SECOND, 100, 64),
         (MS / 100, 100, 32_768),
     ];
@@ -79,7 +79,7 @@ fn the_newest_go_first_once_the_oldest_has_waited_too_long() {
 #[test]
 fn jobs_that_have_become_slow_do_not_keep_out_whoever_comes_now() {
     let mut rig = Rig::new(&settings(100));
-    assert_eq!(rig.offers(Class::Talk, 2_100), [100, 2_000, 0]);
+    assert_eq!(rig.offers(Class::Talk, 1_300), [100, 1_200, 0]);
     // Instead of one millisecond they take a second.
     rig.learn(Protocol::MessageSend, SECOND);
     assert_eq!(rig.offer(Class::Talk), Ok(false));
@@ -89,9 +89,9 @@ fn jobs_that_have_become_slow_do_not_keep_out_whoever_comes_now() {
         assert!(next.ends_with("queue_full"), "{next}");
         dropped += 1;
     }
-    assert_eq!((dropped, rig.waiting(Class::Talk)), (2_001 - 64, 64));
+    assert_eq!((dropped, rig.waiting(Class::Talk)), (1_201 - 64, 64));
     rig.free(Class::Talk, 1);
-    assert_eq!(rig.next().as_deref(), Some("start 2102 C1"), "the newest goes first");
+    assert_eq!(rig.next().as_deref(), Some("start 1302 C1"), "the newest goes first");
 }
 
 #[test]
