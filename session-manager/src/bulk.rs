@@ -208,7 +208,6 @@ impl Stream {
                     return Ok(Some(wire::Answer { id, ..answer }));
                 }
                 () = sleep_until(terms.deadline) => {
-                    port.node.load.dependency.on_timeout(terms.began.elapsed());
                     return Ok(Some(self.give_up(id, terms, Code::Deadline)));
                 }
                 _ = &mut stopped => return Ok(None),

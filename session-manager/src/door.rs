@@ -188,14 +188,24 @@ impl Marks {
         (Right::of(mark.as_ref()), mark)
     }
 
-    /// Uses a mark up. False: it was used, or cannot be remembered.
-    fn take(&mut self, id: &[u8]) -> bool {
-        let Some(bytes) = id.first_chunk::<MARK_BYTES>() else { return false };
+    /// Uses a mark up. What right is left, if it was used before or cannot be remembered.
+    fn take(&mut self, id: &[u8]) -> Option<Right> {
+        let Some(bytes) = id.first_chunk::<MARK_BYTES>() else { return Some(Right::None) };
         let outcome = self.used.take(identity(bytes), clock::unix_ms());
         if outcome != Use::First {
             self.watch.counters.on_mark(outcome.name());
         }
-        outcome == Use::First
+        left(outcome, self.watch.lane)
+    }
+}
+
+/// What right is left to a mark that was used, if it is less. Whoever needs none where he comes must not fare worse for having shown
+/// one that there is no room to remember.
+fn left(outcome: Use, lane: Lane) -> Option<Right> {
+    match (outcome, lane) {
+        (Use::First, _) => None,
+        (Use::Full, Lane::Wake) => Some(Right::Stranger),
+        (Use::Full | Use::Again, _) => Some(Right::None),
     }
 }
 
@@ -242,9 +252,12 @@ impl Door {
             from_address: under_way.from(&origin),
         };
         let mut verdict = decide(facts, &self.port.node.config.bounds);
-        if verdict == Verdict::Welcome && mark.is_some() && !marks.take(&id) {
+        if verdict == Verdict::Welcome
+            && mark.is_some()
+            && let Some(left) = marks.take(&id)
+        {
             mark = None;
-            facts.right = Right::None;
+            facts.right = left;
             verdict = decide(facts, &self.port.node.config.bounds);
         }
         let meters = &self.port.meters;
@@ -332,6 +345,18 @@ mod tests {
         assert_eq!(decide(facts, &Bounds::default()), Verdict::Welcome);
         let full = Facts { handshakes: 256, ..facts };
         assert_eq!(decide(full, &Bounds::default()), Verdict::Silence);
+    }
+
+    #[test]
+    fn a_mark_that_cannot_be_remembered_is_none_and_no_offence() {
+        for (outcome, lane, right) in [
+            (Use::First, Lane::Wake, None),
+            (Use::Again, Lane::Wake, Some(Right::None)),
+            (Use::Full, Lane::Wake, Some(Right::Stranger)),
+            (Use::Full, Lane::Front, Some(Right::None)),
+        ] {
+            assert_eq!(left(outcome, lane), right, "{outcome:?} {lane:?}");
+        }
     }
 
     #[test]

@@ -219,8 +219,10 @@ impl Flights {
         let over = |record: &Record| record.terms.deadline <= now;
         let late: Vec<u64> = self.records.iter().filter(|(_, r)| over(r)).map(|(id, _)| *id).collect();
         let give_up = |id: u64| {
+            // An answer that waits for a client that does not read says nothing about the backend.
+            let is_answered = self.answered.iter().any(|(answered, _)| *answered == id);
             let record = self.give_up(id)?;
-            if let Some(running) = &record.running {
+            if let Some(running) = record.running.as_ref().filter(|_| !is_answered) {
                 self.node.load.dependency.on_timeout(now.saturating_duration_since(running.since));
             }
             Some(record.give_up(id, Code::Deadline))

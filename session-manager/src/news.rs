@@ -38,7 +38,7 @@ pub(crate) async fn run(node: Arc<Node>) {
             continue;
         }
         told = posture;
-        tell(&node, &mut changes).await;
+        tell(&node, &changes, told).await;
     }
 }
 
@@ -47,8 +47,9 @@ fn asks_the_same(a: Posture, b: Posture) -> bool {
     (a == Posture::Emergency) == (b == Posture::Emergency)
 }
 
-/// Tells all sessions. Ends early when there is something newer to tell.
-async fn tell(node: &Node, changes: &mut watch::Receiver<Posture>) {
+/// Tells all sessions what this posture asks for. Ends early when they are to be told something else; a newer posture that asks for
+/// the same must not leave half of them untold.
+async fn tell(node: &Node, changes: &watch::Receiver<Posture>, told: Posture) {
     let (mut sessions, others): (Vec<_>, Vec<_>) =
         node.table.all().into_iter().partition(|presence| presence.app_state() == AppState::Foreground);
     sessions.extend(others);
@@ -63,7 +64,7 @@ async fn tell(node: &Node, changes: &mut watch::Receiver<Posture>) {
             );
         }
         tokio::time::sleep(SPREAD / STEPS).await;
-        if changes.has_changed().unwrap_or(true) {
+        if !asks_the_same(told, *changes.borrow()) {
             return;
         }
     }

@@ -18,7 +18,7 @@ use tokio::time::Instant;
 
 use crate::flights::By;
 use crate::load::passes::{self, PASSES_EVERY_MS};
-use crate::load::seats::Want;
+use crate::load::seats::{Taken, Want};
 use crate::load::{Decision, Load, Ranked};
 use crate::node::{Node, Port};
 use crate::presence::Presence;
@@ -92,15 +92,22 @@ impl Relay {
     pub(crate) async fn run_seated(self: Box<Self>, node: &Node) -> (wire::Answer, By) {
         let (id, Terms { protocol, class, level, .. }) = (self.id, self.terms);
         let load = &node.load;
+        let offered = Instant::now();
         let seat = match load.seats.take(self.want()).await {
-            Ok(seat) => {
+            Ok((seat, Taken::AtOnce)) => {
                 load.census.on(protocol, class, Decision::Admitted);
+                Some(seat)
+            }
+            Ok((seat, Taken::AfterAWait)) => {
+                load.census.on_waited(protocol, class, offered.elapsed());
                 Some(seat)
             }
             Err(why) if load.on_turned_away(protocol, class, why) => None,
             Err(_) => return (refuse(id, load.busy(class, level)), By::Node),
         };
+        let mut asked = Asked { load, since: Instant::now(), deadline: self.terms.deadline, answered: false };
         let answer = self.run(load, node.backend.clone()).await;
+        asked.answered = true;
         drop(seat);
         (answer, By::Backend)
     }
@@ -113,6 +120,22 @@ impl Relay {
         let answer = backend.relay(self.call, self.request).await;
         load.dependency.on_answer(self.terms.protocol == Protocol::MessageSend, began.elapsed());
         answer
+    }
+}
+
+/// A request that is with the backend. One that is given up at its deadline has timed out there; one that was never begun has not.
+struct Asked<'a> {
+    load: &'a Load,
+    since: Instant,
+    deadline: Instant,
+    answered: bool,
+}
+
+impl Drop for Asked<'_> {
+    fn drop(&mut self) {
+        if !self.answered && Instant::now() >= self.deadline {
+            self.load.dependency.on_timeout(self.since.elapsed());
+        }
     }
 }
 

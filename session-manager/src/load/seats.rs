@@ -49,6 +49,15 @@ pub(crate) enum Offered {
     Refused(Why),
 }
 
+/// How a seat was got.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Taken {
+    /// It was free.
+    AtOnce,
+    /// It was waited for.
+    AfterAWait,
+}
+
 impl Seats {
     pub(crate) fn new(settings: &Settings, clock: Clock) -> Arc<Self> {
         let inner = Inner { lanes: Lanes::new(settings), waiting: HashMap::new(), next_key: 0 };
@@ -78,11 +87,14 @@ impl Seats {
     }
 
     /// Waits for a seat. Given up by being dropped.
-    pub(crate) async fn take(self: &Arc<Self>, want: Want) -> Result<Seated, Why> {
+    pub(crate) async fn take(self: &Arc<Self>, want: Want) -> Result<(Seated, Taken), Why> {
         match self.offer(want) {
-            Offered::Seated(seat) => Ok(seat),
+            Offered::Seated(seat) => Ok((seat, Taken::AtOnce)),
             Offered::Refused(why) => Err(why),
-            Offered::Waits(mut waiting) => std::future::poll_fn(|cx| waiting.poll(cx)).await,
+            Offered::Waits(mut waiting) => {
+                let seat = std::future::poll_fn(|cx| waiting.poll(cx)).await?;
+                Ok((seat, Taken::AfterAWait))
+            }
         }
     }
 
@@ -256,7 +268,7 @@ mod tests {
         let mut taken: Vec<_> = (0..16).map(|_| seat(seats.offer(want(Class::Talk)))).collect();
         let waiting = tokio::spawn({
             let seats = Arc::clone(&seats);
-            async move { seats.take(want(Class::Talk)).await.is_ok() }
+            async move { seats.take(want(Class::Talk)).await.is_ok_and(|(_, how)| how == Taken::AfterAWait) }
         });
         while seats.waiting() == 0 {
             tokio::task::yield_now().await;
