@@ -2,10 +2,12 @@
 //!
 //! The front port hears those who show a valid mark of its lane, and nobody else. The wake port hears everybody while there is room;
 //! in a storm it tells those who show a mark when to come back, and strangers nothing. Why it exists: it is asked for
-//! every first packet of a flood, so it must take a fraction of a microsecond, and allocate only for an answer.
+//! every first packet of a flood, so it must take a fraction of a microsecond, and allocate only for an answer. It must never let
+//! one mark stand for many: who shows it from elsewhere, or again and again, costs no more than being looked at.
 
-use std::collections::HashSet;
+use std::collections::HashMap;
 use std::hash::{BuildHasher, RandomState};
+use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -14,7 +16,7 @@ use buslane_chassis::feed::Feed;
 use buslane_chassis::quic::{FirstPacket, Passage, Screen};
 use buslane_shared::UnixMs;
 use buslane_shared::class::Class;
-use buslane_shared::mark::{Lane, MARK_BYTES, Mark, MarkError, NodeTag};
+use buslane_shared::mark::{Lane, MARK_BYTES, Mark, MarkError, NodeTag, Use};
 use buslane_shared::overload::logins::{Ask, Verdict};
 use buslane_shared::put_off::PutOff;
 use buslane_shared::slots::Grant;
@@ -28,6 +30,13 @@ use crate::gate::Gate;
 /// Handshakes that are remembered for as long as one may take. More than any node begins; beyond it their later packets are
 /// judged like first ones.
 const HANDSHAKES_MAX: usize = 32 * 1024;
+
+/// Packets with the client's own first id that one handshake can need, those that were lost included.
+const PACKETS_MAX: u8 = 32;
+
+/// Whoever was put off is told again after this: the answer may have been lost, but a handshake that begins with two packets
+/// needs one answer.
+const TOLD_AGAIN: Duration = Duration::from_millis(500);
 
 /// When the ledger is full nobody knows when there will be room: between one and five minutes, each at another time.
 const LATER_MS: std::ops::RangeInclusive<u32> = 60_000..=300_000;
@@ -156,14 +165,29 @@ impl Watch {
         }
     }
 
+    /// What is to be done with the packet of somebody who is known. `None`: he is not.
+    fn recall(&self, begun: &Mutex<Begun>, first: &FirstPacket<'_>, now: Instant) -> Option<Passage> {
+        match begun.lock().look(first, now) {
+            Recall::Nothing => None,
+            Recall::GoesOn => Some(Passage::Through),
+            Recall::Told(put_off) => {
+                self.counters.on_turned_away("put_off");
+                Some(Passage::PutOff(put_off))
+            }
+            Recall::Enough => Some(Passage::Drop),
+            Recall::Elsewhere => {
+                self.counters.on_mark(Use::Again.name());
+                Some(Passage::Drop)
+            }
+        }
+    }
+
     /// The screen of its port.
     pub(crate) fn screen(&self) -> Arc<dyn Screen> {
+        let begun = Mutex::new(Begun::new(self.handshake_limit, Instant::now()));
         match self.lane {
-            Lane::Front => Arc::new(Front(self.clone())),
-            Lane::Wake => {
-                let begun = Begun::new(self.handshake_limit, Instant::now());
-                Arc::new(Wake { watch: self.clone(), begun: Mutex::new(begun) })
-            }
+            Lane::Front => Arc::new(Front { watch: self.clone(), begun }),
+            Lane::Wake => Arc::new(Wake { watch: self.clone(), begun }),
         }
     }
 }
@@ -177,7 +201,10 @@ pub(crate) fn port_name(lane: Lane) -> &'static str {
 }
 
 /// The screen of the front port.
-struct Front(Watch);
+struct Front {
+    watch: Watch,
+    begun: Mutex<Begun>,
+}
 
 /// The screen of the wake port.
 struct Wake {
@@ -187,7 +214,10 @@ struct Wake {
 
 impl Screen for Front {
     fn judge(&self, first: &FirstPacket<'_>) -> Passage {
-        let Self(watch) = self;
+        let (watch, now) = (&self.watch, Instant::now());
+        if let Some(known) = watch.recall(&self.begun, first, now) {
+            return known;
+        }
         let shown = watch.reader.read(first.id);
         let is_let_in = match shown {
             Shown::Mark(mark) if mark.lane() != Lane::Front => {
@@ -203,6 +233,9 @@ impl Screen for Front {
                 false
             }
         };
+        if is_let_in {
+            self.begun.lock().add(first, true, None, now);
+        }
         if is_let_in || !watch.gate.needs_passes() {
             return Passage::Through;
         }
@@ -215,59 +248,107 @@ impl Screen for Wake {
     fn judge(&self, first: &FirstPacket<'_>) -> Passage {
         let (watch, now) = (&self.watch, Instant::now());
         // Whoever was let in is not asked again for the next packet of the same handshake.
-        if self.begun.lock().contains(first, now) {
-            return Passage::Through;
+        if let Some(known) = watch.recall(&self.begun, first, now) {
+            return known;
         }
         let shown = watch.reader.read(first.id);
         watch.counters.on_shown(shown);
         let mark = if let Shown::Mark(mark) = &shown { Some(mark) } else { None };
-        match watch.gate.decide(Ask::of(mark), now) {
+        let put_off = match watch.gate.decide(Ask::of(mark), now) {
             Verdict::Admit => {
-                self.begun.lock().add(first, now);
-                Passage::Through
+                self.begun.lock().add(first, mark.is_some(), None, now);
+                return Passage::Through;
+            }
+            Verdict::Silence => {
+                watch.counters.on_turned_away("silence");
+                return Passage::Drop;
             }
             Verdict::Defer(grant) => {
                 watch.counters.on_turned_away("put_off");
                 let wait_ms = grant.wait_ms(watch.gate.nanos(now));
-                Passage::PutOff(watch.reader.slot(&grant, wait_ms, clock::unix_ms()))
+                watch.reader.slot(&grant, wait_ms, clock::unix_ms())
             }
             Verdict::Later => {
                 watch.counters.on_turned_away("later");
-                Passage::PutOff(PutOff { retry_after_ms: rand::random_range(LATER_MS), slot: None })
+                PutOff { retry_after_ms: rand::random_range(LATER_MS), slot: None }
             }
-            Verdict::Silence => {
-                watch.counters.on_turned_away("silence");
-                Passage::Drop
-            }
-        }
+        };
+        self.begun.lock().add(first, mark.is_some(), Some(put_off), now);
+        Passage::PutOff(put_off)
     }
 }
 
-/// Handshakes that may still be under way, in two generations.
+/// Somebody whose first packet was judged.
+#[derive(Debug, Clone, Copy)]
+struct Known {
+    from: SocketAddr,
+    /// A mark is used once; two strangers may have hit upon one id.
+    has_mark: bool,
+    packets: u8,
+    /// What he was told, when, and when he may come.
+    told: Option<(PutOff, Instant, Instant)>,
+}
+
+/// What is known of whoever sends a first packet.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Recall {
+    /// Nothing that counts.
+    Nothing,
+    /// He was let in.
+    GoesOn,
+    /// He was put off, and may not have heard it.
+    Told(PutOff),
+    /// He has heard it, or there are more packets than any handshake has.
+    Enough,
+    /// His mark was shown from another address.
+    Elsewhere,
+}
+
+/// Whose first packets were judged lately, in two generations.
 struct Begun {
     limit: Duration,
-    young: HashSet<u64>,
-    old: HashSet<u64>,
+    young: HashMap<u64, Known>,
+    old: HashMap<u64, Known>,
     since: Instant,
     hasher: RandomState,
 }
 
 impl Begun {
     fn new(limit: Duration, now: Instant) -> Self {
-        Self { limit, young: HashSet::new(), old: HashSet::new(), since: now, hasher: RandomState::new() }
+        Self { limit, young: HashMap::new(), old: HashMap::new(), since: now, hasher: RandomState::new() }
     }
 
-    fn contains(&mut self, first: &FirstPacket<'_>, now: Instant) -> bool {
+    fn look(&mut self, first: &FirstPacket<'_>, now: Instant) -> Recall {
         self.age(now);
-        let key = self.key(first);
-        self.young.contains(&key) || self.old.contains(&key)
+        let key = self.hasher.hash_one(first.id);
+        let Some(known) = self.young.get_mut(&key).or_else(|| self.old.get_mut(&key)) else {
+            return Recall::Nothing;
+        };
+        if known.from != first.from {
+            return if known.has_mark { Recall::Elsewhere } else { Recall::Nothing };
+        }
+        known.packets = known.packets.saturating_add(1);
+        match &mut known.told {
+            _ if known.packets > PACKETS_MAX => Recall::Enough,
+            None => Recall::GoesOn,
+            Some((_, said, _)) if now < *said + TOLD_AGAIN => Recall::Enough,
+            // His time has come, and he comes as before.
+            Some((_, _, due)) if *due <= now => Recall::Nothing,
+            Some((put_off, said, due)) => {
+                *said = now;
+                let left_ms = u32::try_from(due.saturating_duration_since(now).as_millis());
+                Recall::Told(PutOff { retry_after_ms: left_ms.unwrap_or(u32::MAX).max(1), ..*put_off })
+            }
+        }
     }
 
-    fn add(&mut self, first: &FirstPacket<'_>, now: Instant) {
+    fn add(&mut self, first: &FirstPacket<'_>, has_mark: bool, told: Option<PutOff>, now: Instant) {
         self.age(now);
         if self.young.len() < HANDSHAKES_MAX {
-            let key = self.key(first);
-            self.young.insert(key);
+            let due = |put_off: &PutOff| now + Duration::from_millis(put_off.retry_after_ms.into());
+            let told = told.map(|put_off| (put_off, now, due(&put_off)));
+            let key = self.hasher.hash_one(first.id);
+            self.young.insert(key, Known { from: first.from, has_mark, packets: 1, told });
         }
     }
 
@@ -282,10 +363,6 @@ impl Begun {
             self.old.clear();
         }
         self.since = now;
-    }
-
-    fn key(&self, first: &FirstPacket<'_>) -> u64 {
-        self.hasher.hash_one((first.id, first.from))
     }
 }
 
@@ -305,19 +382,49 @@ named!(Front, Wake);
 mod tests {
     use super::*;
 
+    const LIMIT: Duration = Duration::from_secs(3);
+
+    fn packet(id: &'static [u8], port: u16) -> FirstPacket<'static> {
+        FirstPacket { id, from: ([127, 0, 0, 1], port).into() }
+    }
+
     #[test]
     fn a_handshake_is_remembered_while_its_packets_come() {
-        let (limit, now) = (Duration::from_secs(3), Instant::now());
-        let mut begun = Begun::new(limit, now);
-        let packet = |id: &'static [u8], port| FirstPacket { id, from: ([127, 0, 0, 1], port).into() };
-        begun.add(&packet(b"one", 1), now);
-        assert!(begun.contains(&packet(b"one", 1), now));
-        assert!(!begun.contains(&packet(b"one", 2), now), "from elsewhere");
-        assert!(!begun.contains(&packet(b"two", 1), now));
-        assert!(begun.contains(&packet(b"one", 1), now + limit));
-        assert!(!begun.contains(&packet(b"one", 1), now + 2 * limit));
-        begun.add(&packet(b"one", 1), now + 2 * limit);
-        assert!(!begun.contains(&packet(b"one", 1), now + 9 * limit), "after a silence");
+        let now = Instant::now();
+        let mut begun = Begun::new(LIMIT, now);
+        begun.add(&packet(b"one", 1), false, None, now);
+        assert_eq!(begun.look(&packet(b"one", 1), now), Recall::GoesOn);
+        assert_eq!(begun.look(&packet(b"one", 2), now), Recall::Nothing, "another stranger");
+        assert_eq!(begun.look(&packet(b"two", 1), now), Recall::Nothing);
+        assert_eq!(begun.look(&packet(b"one", 1), now + LIMIT), Recall::GoesOn);
+        assert_eq!(begun.look(&packet(b"one", 1), now + 2 * LIMIT), Recall::Nothing);
+        begun.add(&packet(b"one", 1), false, None, now + 2 * LIMIT);
+        assert_eq!(begun.look(&packet(b"one", 1), now + 9 * LIMIT), Recall::Nothing, "after a silence");
+    }
+
+    #[test]
+    fn one_mark_is_one_handshake() {
+        let now = Instant::now();
+        let mut begun = Begun::new(LIMIT, now);
+        begun.add(&packet(b"one", 1), true, None, now);
+        assert_eq!(begun.look(&packet(b"one", 2), now), Recall::Elsewhere);
+        let through = (0..1_000).filter(|_| begun.look(&packet(b"one", 1), now) == Recall::GoesOn).count();
+        assert_eq!(through, usize::from(PACKETS_MAX) - 1);
+    }
+
+    #[test]
+    fn who_was_put_off_has_one_slot_however_often_he_asks() {
+        let now = Instant::now();
+        let mut begun = Begun::new(LIMIT, now);
+        let put_off = PutOff { retry_after_ms: 2_000, slot: Some([7; MARK_BYTES]) };
+        begun.add(&packet(b"one", 1), true, Some(put_off), now);
+        assert_eq!(begun.look(&packet(b"one", 1), now), Recall::Enough, "the second half of his hello");
+        let later = now + Duration::from_millis(600);
+        let again = PutOff { retry_after_ms: 1_400, ..put_off };
+        assert_eq!(begun.look(&packet(b"one", 1), later), Recall::Told(again), "the answer was lost");
+        assert_eq!(begun.look(&packet(b"one", 1), later), Recall::Enough);
+        assert_eq!(begun.look(&packet(b"one", 2), later), Recall::Elsewhere);
+        assert_eq!(begun.look(&packet(b"one", 1), now + 2 * Duration::from_secs(1)), Recall::Nothing);
     }
 
     #[test]
