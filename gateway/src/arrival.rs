@@ -12,9 +12,9 @@ use parking_lot::Mutex;
 
 use crate::shed::Lane;
 
-/// Marks remembered, of each generation: some 200 a second for eleven minutes, in 2 MiB. Beyond it a holder counts as a
-/// stranger, and it is counted.
-const USED_MAX: usize = 131_072;
+/// Marks remembered, of each generation: 1,600 a second for eleven minutes, in 18 MiB when there are so many. Beyond it a holder
+/// counts as a stranger, whoever keeps to his slot is put off again, and it is counted.
+const USED_MAX: usize = 1 << 20;
 
 /// Whoever shows nothing that is worth anything, or what he holds.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
