@@ -22,7 +22,7 @@ use crate::meters::Counted;
 use crate::node::Port;
 use crate::screen::{Shown, Watch};
 
-/// Marks remembered as used, at one port, for each eleven minutes: 1,500 logins a second for all of them.
+/// Marks remembered as used, at one port, for each eleven minutes: 1,600 logins a second for all of them.
 const USED_MAX: usize = 1 << 20;
 
 /// The part of the wake port's places that is kept for slots: who was told to come now must find one. The front port gives

@@ -79,7 +79,8 @@ impl Relay {
     /// The seat that it needs.
     pub(crate) fn want(&self) -> Want {
         let Terms { protocol, class, .. } = self.terms;
-        let bytes = u32::try_from(self.weight).unwrap_or(u32::MAX);
+        // While it waits it has no answer.
+        let bytes = u32::try_from(self.held).unwrap_or(u32::MAX);
         Want { protocol, class, bytes, deadline: self.deadline }
     }
 
