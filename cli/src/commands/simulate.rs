@@ -23,8 +23,20 @@ Examples:
   buslane simulate node                                   every scenario, every policy, three seeds
   buslane simulate node --scenario gyeongju --policy buslane --policy dagor
   buslane simulate node --seeds 10 --json > runs.jsonl
-  buslane simulate node --scenario pohang --seed 7 --trace calls.csv
+  buslane simulate node --scenario pohang --seed 7 --seeds 1 --trace calls.csv
   buslane simulate node --replay calls.csv --policy all
+
+Columns, of people's calls where nothing else is said; \"median / worst\" where seeds differ; \"-\" is never, or none:
+  success %   answered in time
+  p99 ratio   p99 delay as a multiple of that without a surge
+  protect ms  from the start of the surge until people are not harmed any more
+  enter ms    from the start of the surge until EMERGENCY
+  drain       until all background logins are in, as a multiple of the ideal node's time
+  attempts    of obedient phones, for each login that was not let in at once
+  wasted %    of the workers' time, on what nobody waited for any more
+  changes     of the posture
+  work %      of what the ideal node does in the same time
+  jain        fairness: 1 when all people fare alike
 
 The exit code is 0 only if Buslane, where it takes part, reached every target.";
 

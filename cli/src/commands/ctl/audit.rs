@@ -48,7 +48,7 @@ pub async fn run(args: &AuditArgs, output: Output) -> Result<(), Failure> {
         Some(where_) => Err(Failure::new(
             Exit::Refused,
             "audit_damaged",
-            format!("the audit is not what was written, first at {where_}"),
+            format!("the audit is damaged, first at {where_}"),
         )),
     }
 }
@@ -93,7 +93,8 @@ fn verdict(report: &Value) -> String {
     if damage == 0 {
         format!("chain verified: {span}")
     } else {
-        format!("CHAIN BROKEN: {span}, {damage} places")
+        let places = if damage == 1 { "place" } else { "places" };
+        format!("CHAIN BROKEN: {span}, damaged in {damage} {places}")
     }
 }
 
@@ -107,7 +108,7 @@ mod tests {
         let damage = vec![Damage { file: "audit.jsonl".into(), line: 7, what: "it was changed".into() }];
         let report = json!(Report { entries: 9, first: 1, last: 9, damage });
         assert_eq!(first_damage(&report).unwrap(), "audit.jsonl line 7: it was changed");
-        assert_eq!(verdict(&report), "CHAIN BROKEN: entries 1 to 9, 1 places");
+        assert_eq!(verdict(&report), "CHAIN BROKEN: entries 1 to 9, damaged in 1 place");
         assert_eq!(verdict(&json!(Report::default())), "chain verified: no entries");
     }
 }

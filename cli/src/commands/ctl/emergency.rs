@@ -24,11 +24,11 @@ pub struct EmergencyArgs {
     /// Why; everybody who looks sees it
     #[arg(long, value_name = "TEXT")]
     reason: Option<String>,
-    /// For how long, at most 7days: 30s, 10m, 2h
+    /// For how long, at most 7 days: 30s, 10m, 2h
     #[arg(long = "for", value_name = "TIME", value_parser = humantime::parse_duration)]
     duration: Option<Duration>,
     /// When it begins, in UTC: "2026-12-31 23:50:00" [default: now]
-    #[arg(long, value_name = "TIME", value_parser = humantime::parse_rfc3339_weak)]
+    #[arg(long, value_name = "TIME", value_parser = begin)]
     at: Option<SystemTime>,
     /// Who orders it [default: the user who runs this]
     #[arg(long, value_name = "NAME")]
@@ -58,6 +58,10 @@ impl State {
             Self::Auto => "automatic",
         }
     }
+}
+
+fn begin(text: &str) -> Result<SystemTime, String> {
+    humantime::parse_rfc3339_weak(text).map_err(|e| format!("{e}: write it as \"2026-12-31 23:50:00\""))
 }
 
 /// Runs it.
@@ -93,7 +97,7 @@ fn wanted(args: &EmergencyArgs, user: Option<String>) -> Result<Value, Failure> 
         }
         (State::On | State::Off, None | Some(0)) => {
             return Err(Failure::usage(
-                "an order always ends: write --for TIME, for example --for 30m (at most 7days)",
+                "an order always ends: write --for TIME, for example --for 30m (at most 7 days)",
             ));
         }
         _ => {}
@@ -142,12 +146,12 @@ fn would(result: &Value) -> String {
             names.map(|name| text::cell(row.get(name))).to_vec()
         })
         .collect();
-    let table = if rows.is_empty() {
-        "nothing was asked for in the last second".to_owned()
-    } else {
-        grid(&["protocol", "class", "asked/s", &format!("refused in {now}"), &format!("in {then}")], rows)
-    };
-    format!("nothing was done; of the last second's requests:\n{table}")
+    if rows.is_empty() {
+        return "nothing was done; nothing was asked for in the last second".to_owned();
+    }
+    let header =
+        ["protocol", "class", "asked/s", &format!("refused in {now}"), &format!("refused in {then}")];
+    format!("nothing was done; of the last second's requests:\n{}", grid(&header, rows))
 }
 
 #[cfg(test)]

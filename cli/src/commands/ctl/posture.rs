@@ -22,9 +22,21 @@ fn sentences(result: &Value) -> String {
         lines.push(format!("{} ({})", text::shout(posture), text::string(result, "source")));
     }
     let here = result.get("here").unwrap_or(&Value::Null);
+    if let Some(since_ms) = here.get("since_ms").and_then(Value::as_u64) {
+        lines.push(format!("  since     {}", rfc3339(since_ms)));
+    }
     if let Some(cause) = here.get("cause").filter(|cause| !cause.is_null()) {
-        let value = |name| text::cell(cause.get(name));
-        lines.push(format!("  cause     {} {} over {}", value("signal"), value("value"), value("limit")));
+        // Limits are as small as 0.01.
+        let number = |name| cause.get(name).and_then(Value::as_f64).unwrap_or_default();
+        let (value, limit) = (number("value"), number("limit"));
+        let side = if value < limit { "under" } else { "over" };
+        let short = |number: f64| (number * 1_000.0).round() / 1_000.0;
+        lines.push(format!(
+            "  cause     {} {} {side} {}",
+            text::cell(cause.get("signal")),
+            short(value),
+            short(limit)
+        ));
     }
     if let Some(order) = result.get("order").filter(|order| !order.is_null()) {
         lines.push(format!("  reason    {}", printable(text::string(order, "reason"))));
@@ -79,7 +91,8 @@ mod tests {
             "order": {"kind": "emergency", "reason": "drill", "author": "kim", "until_ms": 1_795_233_016_123u64},
             "effective": {"nodes": 1, "of": 2, "after_ms": 12},
             "coming": [{"kind": "normal", "reason": "later", "from_ms": 1_795_233_016_123u64, "until_ms": 1_795_233_017_123u64}],
-            "here": {"measured": "guard", "cause": {"signal": "seats_busy", "value": 0.9, "limit": 0.8}},
+            "here": {"measured": "guard", "since_ms": 1_795_232_986_123u64,
+                     "cause": {"signal": "timeouts", "value": 0.0234567, "limit": 0.01}},
             "nodes": [
                 {"node": "a", "posture": "emergency", "level": 1024, "background_per_s": 12.5, "ledger_ms": 0, "order": 7, "age_ms": 20, "fresh": true},
                 {"node": "b", "posture": "normal", "fresh": false},
@@ -88,7 +101,8 @@ mod tests {
         text::say_expiry(result.get_mut("order"));
         let expected = "\
 EMERGENCY (ordered)
-  cause     seats_busy 0.9 over 0.8
+  since     2026-11-21T03:49:46.123Z
+  cause     timeouts 0.023 over 0.01
   reason    drill
   author    kim
   expires   2026-11-21T03:50:16.123Z

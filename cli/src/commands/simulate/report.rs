@@ -127,7 +127,8 @@ fn both(spread: Spread, digits: usize) -> String {
 }
 
 fn sentence(finding: &Finding) -> String {
-    let text = |f: Option<f64>| f.map_or("none".to_owned(), |f| format!("{f:.4}"));
+    let text =
+        |f: Option<f64>| f.map_or("none".to_owned(), |f| ((f * 10_000.0).round() / 10_000.0).to_string());
     let mark = if finding.met { "met   " } else { "MISSED" };
     format!("  {mark}  {}: median {}, worst {}\n", finding.what, text(finding.median), text(finding.worst))
 }
