@@ -425,9 +425,10 @@ impl Thresholds {
             }
         }
         let Limits { guard, hard } = self.dependency;
-        if !(hard > 0.0 && guard <= 1.0 && hard < guard) {
+        // The quickest answer is never quicker than itself: 1 is what is usual.
+        if !(hard > 0.0 && guard < 1.0 && hard < guard) {
             let why = format!(
-                "lower is worse here: hard ({hard}) must be above 0 and below guard ({guard}), which is at most 1"
+                "lower is worse here: hard ({hard}) must be above 0 and below guard ({guard}), which is below 1"
             );
             return complain("thresholds.dependency", why);
         }
@@ -435,6 +436,9 @@ impl Thresholds {
             if !(0.0..=1.0).contains(&value) {
                 return complain(format!("thresholds.{name}"), format!("{value} is not a share from 0 to 1"));
             }
+        }
+        if self.timeouts == 0.0 {
+            return complain("thresholds.timeouts", "none at all would be too many; write more than 0");
         }
         Ok(())
     }
@@ -484,6 +488,8 @@ mod tests {
         );
         assert!(complaint(|s| s.thresholds.sojourn_ms.hard = 1.0).contains("thresholds.sojourn_ms"));
         assert!(complaint(|s| s.thresholds.dependency.hard = 0.9).contains("lower is worse"));
+        assert!(complaint(|s| s.thresholds.dependency.guard = 1.0).contains("below 1"));
+        assert!(complaint(|s| s.thresholds.timeouts = 0.0).contains("more than 0"));
         assert!(complaint(|s| s.posture.dwell_ms = 400_000).contains("dwell_ms_max"));
         assert!(complaint(|s| s.background.floor_percent = 0).contains("floor_percent"));
         assert!(complaint(|s| s.claims.per_s = 0).contains("claims"));
