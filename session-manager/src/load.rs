@@ -111,6 +111,8 @@ pub(crate) struct Load {
     logins_max: u32,
     /// What clients are told while nothing is the matter.
     usual: Usual,
+    /// How many times that they were told in an emergency at most, with the settings of now or earlier ones.
+    patience: AtomicU32,
     /// Makes the standing of users unknowable from outside.
     key: u64,
 }
@@ -132,6 +134,7 @@ impl Load {
         };
         let clock = Clock::start();
         let seats = Seats::new(&settings, clock);
+        let patience = settings.posture.ping_factor.max(1);
         Ok(Self {
             clock,
             knobs: ArcSwap::from_pointee(Knobs::new(settings)?),
@@ -144,6 +147,7 @@ impl Load {
             logins: AtomicU32::new(0),
             logins_max: config.bounds.handshakes_max,
             usual,
+            patience: AtomicU32::new(patience),
             key: u64::from_le_bytes(clock::random()),
         })
     }
@@ -254,11 +258,12 @@ impl Load {
     pub(crate) fn reconfigure(&self, settings: Settings) -> Result<(), Complaint> {
         let knobs = Knobs::new(settings)?;
         self.seats.with(|lanes, _| lanes.reconfigure(&knobs.settings));
+        self.patience.fetch_max(knobs.settings.posture.ping_factor, Ordering::Relaxed);
         self.knobs.store(Arc::new(knobs));
         Ok(())
     }
 
     fn patience(&self) -> u32 {
-        self.knobs.load().settings.posture.ping_factor.max(1)
+        self.patience.load(Ordering::Relaxed)
     }
 }

@@ -52,7 +52,10 @@ async fn a_live_session_hears_of_an_emergency_and_of_its_end_and_is_not_closed()
     assert_eq!((view.posture, view.measured), (Posture::Emergency, Posture::Normal));
     assert!(view.order.is_some() && ordered.elapsed() < Duration::from_secs(5));
 
-    // Silent for longer than usual, as they were told.
+    // Silent for longer than usual, as they were told, also if others would be told less now.
+    let mut settings = stand.tuner.overload();
+    settings.posture.ping_factor = 1;
+    stand.tuner.set_overload(settings).unwrap();
     let silent_until = Instant::now() + Duration::from_millis(900);
     tokio::time::sleep_until(silent_until).await;
     let Outcome::Pong(pong) = live.request(1, Op::Ping(wire::Ping {})).await else { panic!("no pong") };
