@@ -28,7 +28,7 @@ mod world;
 
 use buslane_shared::Nanos;
 
-pub use contest::{NAMES as POLICIES, OURS};
+pub use contest::{NAMES as POLICIES, OURS, is_rival};
 pub use job::Call;
 pub use measure::Row;
 pub use node::SEATS;

@@ -1,7 +1,7 @@
 //! What the runs of the model amount to, for people: a table for each scenario, the targets, and who is ahead.
 
 use buslane_loadtest::simulate::verdict::{self, Spread};
-use buslane_loadtest::simulate::{Finding, OURS, Row, targets};
+use buslane_loadtest::simulate::{Finding, OURS, Row, is_rival, targets};
 use comfy_table::{CellAlignment, Table, presets};
 
 use crate::output::Output;
@@ -62,10 +62,11 @@ impl<'a> Part<'a> {
         for finding in &self.findings {
             out.push_str(&sentence(finding));
         }
-        if self.policies.iter().any(|(policy, _)| *policy == OURS) && self.policies.len() > 1 {
+        let took_part = |who: fn(&str) -> bool| self.policies.iter().any(|(policy, _)| who(policy));
+        if took_part(|policy| policy == OURS) && took_part(is_rival) {
             match self.behind.as_slice() {
                 [] => {
-                    out.push_str("  Buslane is ahead of every rival, or level, on success, p99 and drain\n")
+                    out.push_str("  Buslane is ahead of every rival here (not held against static and none), or level, on success, p99 and drain\n")
                 }
                 behind => behind.iter().for_each(|b| out.push_str(&format!("  {b}\n"))),
             }
