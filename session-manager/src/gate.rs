@@ -27,7 +27,8 @@ pub(crate) struct Gate {
     per_s: AtomicU64,
     /// Up to when slots are promised, since the start.
     promised: AtomicU64,
-    /// First packets since that was asked last, without those that came in their slots: they were invited.
+    /// First packets since that was asked last, without those that came in their slots (they were invited) and without
+    /// strangers who were turned away.
     asked: AtomicU32,
     /// Background sessions opened or continued since that was asked last.
     opened: AtomicU32,
@@ -62,9 +63,15 @@ impl Gate {
 
     /// Decides about somebody at the door. For threads of the background port.
     pub(crate) fn decide(&self, ask: Ask, now: Instant) -> Verdict {
-        if ask != Ask::Slot {
+        let verdict = self.verdict(ask, now);
+        // Nobody without a pass raises a posture: of strangers those count who are let in.
+        if matches!(ask, Ask::Pass | Ask::Resume) || (ask == Ask::Stranger && verdict == Verdict::Admit) {
             self.asked.fetch_add(1, Ordering::Relaxed);
         }
+        verdict
+    }
+
+    fn verdict(&self, ask: Ask, now: Instant) -> Verdict {
         // A node that is being stopped promises nothing: the door tells everybody to go elsewhere.
         if !self.is_measured() || self.draining.load(Ordering::Relaxed) {
             return Verdict::Admit;

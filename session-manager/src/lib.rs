@@ -87,6 +87,9 @@ use table::{Queues, Table};
 /// Sessions told to leave in one go; then others have their turn.
 const TOLD_PER_ROUND: usize = 256;
 
+/// Threads of the wake port: what they do beside QUIC is done at the desk.
+const WAKE_THREADS: usize = 1;
+
 /// Time beyond the drain for the last sessions to say goodbye.
 const GOODBYE_LIMIT: Duration = Duration::from_secs(1);
 
@@ -153,7 +156,7 @@ impl SessionManager {
         let watch = |lane| Watch::new(lane, &feed, &config, &gate);
         let threads = config.front_threads();
         let front = Listener::bind(watch(Lane::Front), threads, config.front, identity, tuning)?;
-        let wake = Listener::bind(watch(Lane::Wake), 1, config.wake, identity, tuning)?;
+        let wake = Listener::bind(watch(Lane::Wake), WAKE_THREADS, config.wake, identity, tuning)?;
         let (table, queues) = Table::new(&config.bounds, config.times.resume_window());
         let revocations = feed.revocations();
         let load = Load::new(&config, &gate)?;

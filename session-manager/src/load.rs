@@ -49,7 +49,7 @@ use crate::presence::Presence;
 
 /// Foreground that was refused comes back after this, and up to twice as long: long enough for a burst to be over, short
 /// enough for a person to wait for.
-const FOREGROUND_RETRY: Duration = Duration::from_secs(2);
+const FOREGROUND_RETRY: Duration = Duration::from_secs(1);
 
 /// The same for background, which nobody waits for.
 const BACKGROUND_RETRY: Duration = Duration::from_secs(5);

@@ -30,7 +30,7 @@ const HANDSHAKES_MAX: u32 = 512;
 const REQUEST_BYTES: u32 = 500;
 
 /// When a refused request is told to come back: once to twice this, by who asks. The session manager's values.
-const FOREGROUND_AGAIN: Nanos = 2_000_000_000;
+const FOREGROUND_AGAIN: Nanos = 1_000_000_000;
 const BACKGROUND_AGAIN: Nanos = 5_000_000_000;
 
 /// When a login is told to come back for which there is no slot: somewhere in this range. The session manager's values.

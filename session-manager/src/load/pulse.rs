@@ -26,6 +26,7 @@ use tokio::time::{Instant, MissedTickBehavior, interval};
 use super::lateness::Lateness;
 use super::system::{Processors, Stocks, System};
 use super::{Knobs, Pace, Stance};
+use crate::WAKE_THREADS;
 use crate::node::Node;
 
 /// Ticks between two readings of the backend's pace, and between two reports while something changes.
@@ -239,7 +240,7 @@ impl Pulse {
             elapsed: self.books_elapsed,
             completed: self.books_opened,
             spent: processors.wake,
-            available: processors.wake + processors.idle,
+            available: (processors.wake + processors.idle).min(self.books_elapsed * WAKE_THREADS as Nanos),
             floor: floor as Nanos,
         };
         if gate.step(window, self.open, now) {

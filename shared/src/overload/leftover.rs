@@ -45,8 +45,6 @@ pub struct Leftover {
     cpu_max: f64,
     /// What the brake allows.
     allowed: u32,
-    /// Share of the seats that background may have at most: less than 1 while the node recovers.
-    share_max: f64,
     hold_until: Nanos,
 }
 
@@ -54,7 +52,7 @@ impl Leftover {
     /// Fully open: a node that starts is calm.
     pub fn new(seats: u32, floor_percent: u8, cpu_max: f64) -> Self {
         let floor = floor_seats(seats, floor_percent);
-        Self { seats, floor, cpu_max, allowed: seats, share_max: 1.0, hold_until: 0 }
+        Self { seats, floor, cpu_max, allowed: seats, hold_until: 0 }
     }
 
     /// Takes over other settings. The brake stays where it was, as a part of the seats.
@@ -63,11 +61,6 @@ impl Leftover {
         self.floor = floor_seats(seats, floor_percent);
         self.allowed = u32::try_from(scaled).unwrap_or(seats).clamp(self.floor, seats.max(1));
         (self.seats, self.cpu_max) = (seats, cpu_max);
-    }
-
-    /// Background may have at most this share of the seats, from 0 (its floor) to 1.
-    pub fn set_share_max(&mut self, share: f64) {
-        self.share_max = share;
     }
 
     /// The seats that background may have until the next step. One step each 10 ms.
@@ -90,13 +83,12 @@ impl Leftover {
         self.allowed.min(most).max(self.floor)
     }
 
-    /// What foreground leaves, and what a recovery allows.
+    /// What foreground leaves.
     fn most(&self, erlangs: f64) -> u32 {
         let erlangs = erlangs.max(0.0);
         let taken = (erlangs + MARGIN * erlangs.sqrt()).ceil();
         let left = (f64::from(self.seats) - taken).max(0.0);
-        let reopened = f64::from(self.seats) * self.share_max.clamp(0.0, 1.0);
-        (left.min(reopened) as u32).max(self.floor)
+        (left as u32).max(self.floor)
     }
 }
 
@@ -143,15 +135,6 @@ mod tests {
     }
 
     #[test]
-    fn a_recovery_lets_background_back_in_by_its_own_measure() {
-        let mut leftover = Leftover::new(100, 5, 0.92);
-        for (share, expected) in [(0.0, 5), (0.05, 5), (0.3, 30), (1.0, 100)] {
-            leftover.set_share_max(share);
-            assert_eq!(leftover.step(facts(0, 0.0, Severity::Calm)), expected, "{share}");
-        }
-    }
-
-    #[test]
     fn other_seats_keep_the_part() {
         let mut leftover = Leftover::new(100, 5, 0.92);
         leftover.step(facts(0, 0.0, Severity::Hard));
@@ -178,12 +161,11 @@ mod tests {
         fn it_stays_between_the_floor_and_all(
             seats in 16u32..2_000,
             percent in 1u8..=50,
-            steps in prop::collection::vec((severities(), -10.0f64..3_000.0, 0.0f64..1.2, 0.0f64..1.5), 1..300),
+            steps in prop::collection::vec((severities(), -10.0f64..3_000.0, 0.0f64..1.2), 1..300),
         ) {
             let mut leftover = Leftover::new(seats, percent, 0.92);
             let floor = floor_seats(seats, percent);
-            for (tick, (severity, erlangs, cpu_share, share)) in steps.into_iter().enumerate() {
-                leftover.set_share_max(share);
+            for (tick, (severity, erlangs, cpu_share)) in steps.into_iter().enumerate() {
                 let now = tick as u64 * TICK;
                 let given = leftover.step(Facts { now, foreground_erlangs: erlangs, severity, cpu_share });
                 prop_assert!((floor..=seats).contains(&given));

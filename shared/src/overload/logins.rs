@@ -19,6 +19,9 @@ const BURST: Nanos = 100_000_000;
 /// for passes: those who hold a slot go first.
 const BURST_OF_STRANGERS: Nanos = BURST / 4;
 
+/// The smallest part of the rate that those without a slot have.
+const OPEN_MIN: f64 = 0.01;
+
 /// The bucket never owes more than this: slots that came all at once are paid back in this time.
 const DEBT_MAX: Nanos = 1_000_000_000;
 
@@ -81,6 +84,8 @@ pub struct Logins {
     ledger: Ledger,
     /// Until when the bucket is used up.
     used_until: Nanos,
+    /// The same for the part of those without a slot, while they have only a part.
+    opened_until: Nanos,
     /// The same for answers.
     answered_until: Nanos,
     answer_every: Nanos,
@@ -98,6 +103,7 @@ impl Logins {
             rate: LoginRate::new(settings.logins_per_s_max),
             ledger: ledger(settings),
             used_until: 0,
+            opened_until: 0,
             answered_until: 0,
             answer_every: (SECOND / per_s) as Nanos,
             open: 1.0,
@@ -121,12 +127,16 @@ impl Logins {
         let admitted = match ask {
             Ask::Slot => true,
             // New logins wait for their turn, and get what those who have one leave over.
-            Ask::Pass if posture == Posture::Emergency => used < self.burst(BURST_OF_STRANGERS),
-            Ask::Pass | Ask::Resume => used < self.burst(BURST),
-            Ask::Stranger => used < self.burst(BURST_OF_STRANGERS),
-        };
+            Ask::Pass if posture == Posture::Emergency => used < BURST_OF_STRANGERS,
+            Ask::Pass | Ask::Resume => used < BURST,
+            Ask::Stranger => used < BURST_OF_STRANGERS,
+        } && self.is_open_for(ask, now);
         if admitted {
             let cost = self.every();
+            if ask != Ask::Slot {
+                let part = self.open.max(OPEN_MIN);
+                self.opened_until = self.opened_until.max(now) + (cost as f64 / part) as Nanos;
+            }
             self.used_until = (self.used_until.max(now) + cost).min(now + DEBT_MAX);
             return Verdict::Admit;
         }
@@ -158,6 +168,10 @@ impl Logins {
             available: window.available.saturating_sub(turned_away),
             ..window
         });
+        if self.open >= 1.0 {
+            // What was let in before a recovery is not held against those who come in it.
+            self.opened_until = 0;
+        }
         self.open = open.clamp(0.0, 1.0);
     }
 
@@ -176,8 +190,9 @@ impl Logins {
         self.ledger.length(now)
     }
 
-    fn burst(&self, burst: Nanos) -> Nanos {
-        (burst as f64 * self.open) as Nanos
+    /// While the node recovers, those without a slot have a bucket of their own, which holds their part of the rate.
+    fn is_open_for(&self, ask: Ask, now: Nanos) -> bool {
+        ask == Ask::Slot || self.open >= 1.0 || self.opened_until <= now + BURST
     }
 
     fn every(&self) -> Nanos {
@@ -298,6 +313,23 @@ mod tests {
         };
         logins.step(window, 1.0);
         assert!((logins.per_s() / before - 1.0).abs() < 0.05, "{} {before}", logins.per_s());
+    }
+
+    #[test]
+    fn a_recovery_lets_those_without_a_slot_back_in_by_its_own_measure() {
+        for (open, expected) in [(1.0, 2_000), (0.5, 1_000), (0.1, 200)] {
+            let mut logins = logins();
+            let window =
+                Window { elapsed: 100 * MS, completed: 200, spent: 100 * MS, available: 100 * MS, floor: 0 };
+            let mut admitted = 0;
+            for tick in 0..20 {
+                logins.step(window, open);
+                let seen = many(&mut logins, 1_000, tick * 100 * MS, Ask::Pass, Posture::Recovery);
+                admitted += if tick >= 10 { seen[0] } else { 0 };
+            }
+            let error = f64::from(admitted) / f64::from(expected) - 1.0;
+            assert!(error.abs() < 0.12, "{open}: {admitted} of {expected} in a second");
+        }
     }
 
     #[test]
