@@ -6,7 +6,10 @@ use hdrhistogram::Histogram;
 use serde::Serialize;
 
 /// Longest latency that is told apart; what is longer counts as this.
-const LATENCY_US_MAX: u64 = 120_000_000;
+const LATENCY_US_MAX: u64 = 600_000_000;
+
+/// Significant decimal digits.
+const DIGITS: u8 = 3;
 
 /// A recorder of latencies.
 #[derive(Debug, Clone)]
@@ -23,20 +26,38 @@ pub struct Percentiles {
     pub p999: f64,
 }
 
+impl Default for Latencies {
+    /// An empty recorder with three significant digits. It grows with what is recorded, up to the longest latency.
+    fn default() -> Self {
+        #[allow(clippy::expect_used, reason = "fails for other constants only; a test makes one")]
+        let mut histogram = Histogram::new(DIGITS).expect("a valid number of digits");
+        histogram.auto(true);
+        Self(histogram)
+    }
+}
+
 impl Latencies {
-    /// An empty recorder with three significant digits.
-    pub fn new() -> anyhow::Result<Self> {
-        Ok(Self(Histogram::new_with_bounds(1, LATENCY_US_MAX, 3)?))
+    /// The value below which this share of the latencies is.
+    pub fn quantile(&self, share: f64) -> Duration {
+        Duration::from_micros(self.0.value_at_quantile(share))
+    }
+
+    /// The longest.
+    pub fn max(&self) -> Duration {
+        Duration::from_micros(self.0.max())
     }
 
     /// Adds one.
     pub fn record(&mut self, latency: Duration) {
-        self.0.saturating_record((latency.as_micros() as u64).max(1));
+        let us = (latency.as_micros() as u64).clamp(1, LATENCY_US_MAX);
+        // It grows to any value below the limit.
+        let _ = self.0.record(us);
     }
 
     /// Adds what another recorder has.
-    pub fn merge(&mut self, other: &Self) -> anyhow::Result<()> {
-        Ok(self.0.add(&other.0)?)
+    pub fn merge(&mut self, other: &Self) {
+        // Both tell the same values apart, so nothing of the other one can be out of range.
+        let _ = self.0.add(&other.0);
     }
 
     /// How many were recorded.
@@ -62,7 +83,7 @@ mod tests {
 
     #[test]
     fn percentiles_are_in_milliseconds() {
-        let mut latencies = Latencies::new().unwrap();
+        let mut latencies = Latencies::default();
         for ms in 1..=1000 {
             latencies.record(Duration::from_millis(ms));
         }

@@ -11,3 +11,4 @@ pub mod phone;
 pub mod server;
 pub mod simulate;
 pub mod steady;
+pub mod storm;

@@ -1,0 +1,315 @@
+//! What one driver thread has seen: counts by second and latencies by phase, for each stream. Threads keep their own and
+//! they are merged at the end, so measuring never makes one thread wait for another.
+//!
+//! Everything counts where it was *due*, not where it happened to be sent or answered: a server that stops does not make the
+//! figures of the time in which it stood still disappear.
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use buslane_shared::class::Class;
+use serde::{Deserialize, Serialize};
+
+use super::live::Live;
+use super::timing::{Phase, Timing};
+use crate::latency::Latencies;
+
+/// A kind of traffic that is counted by itself.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum Stream {
+    /// A message of an established conversation, from when it was due until the other phone has it.
+    Talk,
+    /// The receipt of such a message.
+    Receipt,
+    /// A person who opens the app: from when it was due to the welcome, all tries together.
+    LookLogin,
+    /// A phone that wakes by itself: from when it was due to the welcome, all tries and waits together.
+    WakeLogin,
+    /// A message of the crowd, from when it was due to its receipt.
+    Crowd,
+    /// A request that a person of the crowd waits for (history, list of rooms).
+    Look,
+    /// What a phone that woke by itself fetches.
+    CatchUp,
+    /// A message or request of a client that claims that somebody looks, more often than anybody could.
+    Liar,
+}
+
+impl Stream {
+    /// How many there are.
+    pub const COUNT: usize = 8;
+
+    /// All of them, the most important first.
+    pub const ALL: [Self; Self::COUNT] = [
+        Self::Talk,
+        Self::Receipt,
+        Self::LookLogin,
+        Self::Crowd,
+        Self::Look,
+        Self::WakeLogin,
+        Self::CatchUp,
+        Self::Liar,
+    ];
+
+    /// Its place in tables.
+    pub fn index(self) -> usize {
+        self as usize
+    }
+
+    /// As in results.
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::Talk => "talk",
+            Self::Receipt => "receipt",
+            Self::LookLogin => "look-login",
+            Self::WakeLogin => "wake-login",
+            Self::Crowd => "crowd",
+            Self::Look => "look",
+            Self::CatchUp => "catch-up",
+            Self::Liar => "liar",
+        }
+    }
+
+    /// For people.
+    pub fn title(self) -> &'static str {
+        match self {
+            Self::Talk => "conversations: sent until received",
+            Self::Receipt => "conversations: sent until stored",
+            Self::LookLogin => "people who open the app",
+            Self::WakeLogin => "phones that wake by themselves",
+            Self::Crowd => "messages of the crowd",
+            Self::Look => "what people of the crowd look at",
+            Self::CatchUp => "what phones fetch by themselves",
+            Self::Liar => "clients that claim too much",
+        }
+    }
+
+    /// The class that the server is expected to give it.
+    pub fn class(self) -> Class {
+        match self {
+            Self::Talk | Self::Receipt | Self::Crowd => Class::Talk,
+            Self::LookLogin | Self::Look => Class::Look,
+            Self::WakeLogin | Self::CatchUp | Self::Liar => Class::Wake,
+        }
+    }
+
+    /// The name of the protocol at the server.
+    pub fn protocol(self) -> &'static str {
+        match self {
+            Self::Talk => "delivery",
+            Self::Receipt | Self::Crowd | Self::Liar => "message.send",
+            Self::LookLogin | Self::WakeLogin => "login",
+            Self::Look => "message.history",
+            Self::CatchUp => "message.sync",
+        }
+    }
+}
+
+/// How something ended.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Outcome {
+    /// Served; how long it took from when it was due.
+    Done(Duration),
+    /// Told to come back in a slot. One try may be put off and a later one served: this counts tries.
+    PutOff,
+    /// Refused without a slot, and why: the name of the refusal.
+    Refused(&'static str),
+    /// No answer, and why.
+    Failed(&'static str),
+}
+
+/// Counts of one stream in one second.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Counts {
+    /// Due.
+    pub offered: u64,
+    /// Served in the end.
+    pub done: u64,
+    /// Tries that were put off with a slot.
+    pub put_off: u64,
+    /// Tries that were refused without one.
+    pub refused: u64,
+    /// Without an answer.
+    pub failed: u64,
+}
+
+impl Counts {
+    fn add(&mut self, other: &Self) {
+        self.offered += other.offered;
+        self.done += other.done;
+        self.put_off += other.put_off;
+        self.refused += other.refused;
+        self.failed += other.failed;
+    }
+}
+
+/// One stream in one second of the run.
+#[derive(Debug, Clone, Default)]
+pub struct Slice {
+    /// By when things were due.
+    pub due: Counts,
+    /// Served, by when they were served: for pictures of what the server did.
+    pub served: u64,
+    /// Refused or put off, by when.
+    pub turned_away: u64,
+    /// Of what was due in this second and served.
+    pub latencies: Option<Latencies>,
+}
+
+/// Everything of one stream.
+#[derive(Debug, Clone, Default)]
+pub struct Track {
+    /// By seconds of the run.
+    pub slices: Vec<Slice>,
+    /// By phase.
+    pub latencies: BTreeMap<Phase, Latencies>,
+    /// Refusals and failures by name and phase.
+    pub reasons: BTreeMap<(Phase, &'static str), u64>,
+}
+
+/// What one thread has seen.
+#[derive(Debug)]
+pub struct Tally {
+    timing: Timing,
+    live: Arc<Live>,
+    tracks: BTreeMap<Stream, Track>,
+}
+
+impl Tally {
+    /// Nothing so far.
+    pub fn new(timing: Timing, live: Arc<Live>) -> Self {
+        Self { timing, live, tracks: BTreeMap::new() }
+    }
+
+    /// When the phases are.
+    pub fn timing(&self) -> &Timing {
+        &self.timing
+    }
+
+    /// Something of this stream was due at `due`.
+    pub fn on_offered(&mut self, stream: Stream, due: Instant) {
+        self.live.on_offered(stream);
+        self.slice(stream, due).due.offered += 1;
+    }
+
+    /// What was due at `due` has ended (or one try of it has), at `now`.
+    pub fn on_outcome(&mut self, stream: Stream, due: Instant, now: Instant, outcome: Outcome) {
+        self.live.on_outcome(stream, &outcome);
+        let phase = self.timing.phase(due);
+        match outcome {
+            Outcome::Done(latency) => {
+                self.slice(stream, now).served += 1;
+                let slice = self.slice(stream, due);
+                slice.due.done += 1;
+                slice.latencies.get_or_insert_default().record(latency);
+                self.track(stream).latencies.entry(phase).or_default().record(latency);
+            }
+            Outcome::PutOff => {
+                self.slice(stream, now).turned_away += 1;
+                self.slice(stream, due).due.put_off += 1;
+            }
+            Outcome::Refused(why) => {
+                self.slice(stream, now).turned_away += 1;
+                self.slice(stream, due).due.refused += 1;
+                *self.track(stream).reasons.entry((phase, why)).or_default() += 1;
+            }
+            Outcome::Failed(why) => {
+                self.slice(stream, due).due.failed += 1;
+                *self.track(stream).reasons.entry((phase, why)).or_default() += 1;
+            }
+        }
+    }
+
+    /// Adds what another thread has seen.
+    pub fn merge(&mut self, other: Self) {
+        for (stream, theirs) in other.tracks {
+            let ours = self.track(stream);
+            for (slice, other) in ours.slices.iter_mut().zip(&theirs.slices) {
+                slice.due.add(&other.due);
+                slice.served += other.served;
+                slice.turned_away += other.turned_away;
+                if let Some(latencies) = &other.latencies {
+                    slice.latencies.get_or_insert_default().merge(latencies);
+                }
+            }
+            for (phase, latencies) in &theirs.latencies {
+                ours.latencies.entry(*phase).or_default().merge(latencies);
+            }
+            for (reason, count) in theirs.reasons {
+                *ours.reasons.entry(reason).or_default() += count;
+            }
+        }
+    }
+
+    /// What was seen of each stream.
+    pub fn tracks(&self) -> &BTreeMap<Stream, Track> {
+        &self.tracks
+    }
+
+    /// Counts of a stream in a phase, by when things were due.
+    pub fn counts(&self, stream: Stream, phase: Phase) -> Counts {
+        let mut sum = Counts::default();
+        let Some(track) = self.tracks.get(&stream) else { return sum };
+        for (second, slice) in track.slices.iter().enumerate() {
+            let begin = self.timing.begin() + Duration::from_secs(second as u64);
+            if self.timing.phase(begin) == phase {
+                sum.add(&slice.due);
+            }
+        }
+        sum
+    }
+
+    /// Latencies of a stream in a phase, by when things were due.
+    pub fn latencies(&self, stream: Stream, phase: Phase) -> Option<&Latencies> {
+        self.tracks.get(&stream)?.latencies.get(&phase)
+    }
+
+    fn track(&mut self, stream: Stream) -> &mut Track {
+        let seconds = self.timing.seconds();
+        self.tracks
+            .entry(stream)
+            .or_insert_with(|| Track { slices: vec![Slice::default(); seconds], ..Track::default() })
+    }
+
+    fn slice(&mut self, stream: Stream, at: Instant) -> &mut Slice {
+        let second = self.timing.second(at);
+        let slices = &mut self.track(stream).slices;
+        if second >= slices.len() {
+            // A run of no length has one second.
+            slices.resize(second + 1, Slice::default());
+        }
+        #[allow(clippy::indexing_slicing, reason = "made long enough on the line before")]
+        &mut slices[second]
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn things_count_where_they_were_due() {
+        let s = Duration::from_secs;
+        let timing = Timing::new(Instant::now(), s(2), s(2), s(2));
+        let live = Arc::new(Live::default());
+        let mut tally = Tally::new(timing, live.clone());
+        let (due, late) = (timing.at(-0.5), timing.at(0.7));
+        tally.on_offered(Stream::Talk, due);
+        tally.on_outcome(Stream::Talk, due, late, Outcome::Done(late - due));
+        tally.on_offered(Stream::Talk, late);
+        tally.on_outcome(Stream::Talk, late, late, Outcome::Refused("busy"));
+        let mut all = Tally::new(timing, live.clone());
+        all.merge(tally);
+        let quiet = all.counts(Stream::Talk, Phase::Quiet);
+        assert_eq!((quiet.offered, quiet.done), (1, 1));
+        let storm = all.counts(Stream::Talk, Phase::Storm);
+        assert_eq!((storm.offered, storm.done, storm.refused), (1, 0, 1));
+        let p99 = all.latencies(Stream::Talk, Phase::Quiet).unwrap().percentiles().p99;
+        assert!((1_199.0..1_201.5).contains(&p99), "{p99}");
+        assert!(all.latencies(Stream::Talk, Phase::Storm).is_none());
+        assert_eq!(all.tracks()[&Stream::Talk].slices[2].served, 1);
+        assert_eq!(live.counts(Stream::Talk).refused, 1);
+    }
+}
