@@ -112,6 +112,8 @@ impl Stream {
 pub enum Outcome {
     /// Served; how long it took from when it was due.
     Done(Duration),
+    /// Served, but after its time: it counts as failed, and its latency as one of all.
+    Late(Duration),
     /// Told to come back in a slot. One try may be put off and a later one served: this counts tries.
     PutOff,
     /// Refused without a slot, and why: the name of the refusal.
@@ -205,6 +207,14 @@ impl Tally {
                 slice.due.done += 1;
                 slice.latencies.get_or_insert_default().record(latency);
                 self.track(stream).latencies.entry(phase).or_default().record(latency);
+            }
+            Outcome::Late(latency) => {
+                let slice = self.slice(stream, due);
+                slice.due.failed += 1;
+                slice.latencies.get_or_insert_default().record(latency);
+                let track = self.track(stream);
+                track.latencies.entry(phase).or_default().record(latency);
+                *track.reasons.entry((phase, "late")).or_default() += 1;
             }
             Outcome::PutOff => {
                 self.slice(stream, now).turned_away += 1;
