@@ -9,6 +9,7 @@
 //! It must never leave out what it was too slow to send, report its own delay as the server's, or call a run valid that
 //! was not.
 
+pub mod figures;
 pub mod generator;
 pub mod live;
 pub mod result;

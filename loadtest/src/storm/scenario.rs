@@ -273,6 +273,32 @@ pub enum Event {
     },
 }
 
+impl Event {
+    /// When it happens.
+    pub fn at_s(&self) -> f64 {
+        match self {
+            Self::Drop { at_s, .. }
+            | Self::BusyNeighbour { at_s, .. }
+            | Self::BusyDisk { at_s, .. }
+            | Self::Restart { at_s }
+            | Self::Order { at_s, .. } => *at_s,
+        }
+    }
+
+    /// For people.
+    pub fn title(&self) -> String {
+        match self {
+            Self::Drop { percent, .. } => format!("{percent} % of the sessions are lost"),
+            Self::BusyNeighbour { for_s, .. } => {
+                format!("another program takes half of the processors for {for_s} s")
+            }
+            Self::BusyDisk { for_s, .. } => format!("another program keeps the disk busy for {for_s} s"),
+            Self::Restart { .. } => "a server is restarted".to_owned(),
+            Self::Order { for_s, .. } => format!("emergency mode is ordered for {for_s} s"),
+        }
+    }
+}
+
 /// Which processes the system is made of.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
