@@ -24,6 +24,7 @@ use thread_priority::{
 use tokio::runtime::{Builder, Handle, Runtime};
 use tokio::time::{Instant, sleep, timeout};
 
+use crate::gate::Gate;
 use crate::screen::{Watch, port_name};
 use crate::{BindError, goodbye};
 
@@ -43,10 +44,11 @@ enum Turn {
 }
 
 impl Turn {
-    fn of(lane: Lane) -> Self {
+    /// Where nothing is controlled the scheduler is not asked for help either: a baseline that it protects would be none.
+    fn of(lane: Lane, gate: &Gate) -> Self {
         match lane {
-            Lane::Front => Self::Usual,
-            Lane::Wake => Self::Last,
+            Lane::Wake if gate.needs_passes() => Self::Last,
+            Lane::Wake | Lane::Front => Self::Usual,
         }
     }
 
@@ -90,7 +92,7 @@ impl Listener {
         identity: &Identity,
         tuning: Tuning,
     ) -> Result<Self, BindError> {
-        let turn = Turn::of(watch.lane);
+        let turn = Turn::of(watch.lane, &watch.gate);
         let runtime = Builder::new_multi_thread()
             .worker_threads(threads)
             .thread_name(format!("buslane-{}", port_name(watch.lane)))
