@@ -12,6 +12,7 @@
 pub mod figures;
 pub mod generator;
 pub mod live;
+pub mod net;
 pub mod result;
 pub mod scenario;
 pub mod stage;
