@@ -10,9 +10,10 @@ use std::sync::Arc;
 use arc_swap::ArcSwap;
 use aws_lc_rs::hmac;
 use rustls::client::ResolvesClientCert;
+use rustls::crypto::CryptoProvider;
 use rustls::server::{ClientHello, NoServerSessionStorage, ResolvesServerCert, WebPkiClientVerifier};
 use rustls::sign::CertifiedKey;
-use rustls::{ClientConfig, RootCertStore, ServerConfig, SignatureScheme, version};
+use rustls::{CipherSuite, ClientConfig, RootCertStore, ServerConfig, SignatureScheme, version};
 use rustls_pki_types::pem::PemObject;
 use rustls_pki_types::{CertificateDer, PrivateKeyDer};
 use x509_parser::extensions::GeneralName;
@@ -86,11 +87,13 @@ impl Identity {
 
     /// For a server that clients without certificates use. A client that offers none of `alpn` is refused.
     pub fn server_config(&self, alpn: &[&[u8]]) -> Result<ServerConfig, TlsError> {
-        let builder = ServerConfig::builder_with_provider(provider())
+        let builder = ServerConfig::builder_with_provider(quick_first(&provider()))
             .with_protocol_versions(&[&version::TLS13])
             .map_err(|e| TlsError::invalid("the TLS configuration", e))?
             .with_no_client_auth();
-        Ok(tuned(builder.with_cert_resolver(self.current.clone()), alpn))
+        let mut config = tuned(builder.with_cert_resolver(self.current.clone()), alpn);
+        config.ignore_client_order = true;
+        Ok(config)
     }
 
     /// For a server that only serves peers with a certificate of `roots`.
@@ -123,6 +126,14 @@ impl Identity {
         config.alpn_protocols = alpn.iter().map(|p| p.to_vec()).collect();
         Ok(config)
     }
+}
+
+/// The same provider with the cheapest suite first. A handshake over QUIC derives some thirty keys, and processors have
+/// instructions for SHA-256 that most of them lack for SHA-384: see docs/decisions/0013-the-suite-of-a-handshake.md.
+fn quick_first(provider: &CryptoProvider) -> Arc<CryptoProvider> {
+    let mut provider = provider.clone();
+    provider.cipher_suites.sort_by_key(|suite| suite.suite() != CipherSuite::TLS13_AES_128_GCM_SHA256);
+    Arc::new(provider)
 }
 
 /// Resumption is off: it saves nothing measurable against a P-256 handshake, and costs memory and a replay surface.

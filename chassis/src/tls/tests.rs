@@ -11,6 +11,14 @@ use super::*;
 
 /// The certificate that a client with `roots` sees when it asks for `name`, or why it refuses.
 fn meet(identity: &Identity, roots: RootCertStore, name: &str) -> Result<Vec<u8>, rustls::Error> {
+    Ok(shake_hands(identity, roots, name)?.peer_certificates().unwrap()[0].to_vec())
+}
+
+fn shake_hands(
+    identity: &Identity,
+    roots: RootCertStore,
+    name: &str,
+) -> Result<ClientConnection, rustls::Error> {
     let client = ClientConfig::builder_with_provider(provider())
         .with_protocol_versions(&[&rustls::version::TLS13])?
         .with_root_certificates(roots)
@@ -29,7 +37,17 @@ fn meet(identity: &Identity, roots: RootCertStore, name: &str) -> Result<Vec<u8>
         client.read_tls(&mut wire.as_slice()).unwrap();
         client.process_new_packets()?;
     }
-    Ok(client.peer_certificates().unwrap()[0].to_vec())
+    Ok(client)
+}
+
+#[test]
+fn a_handshake_takes_the_cheapest_suite_whatever_the_client_prefers() {
+    let authority = Authority::generate().unwrap();
+    let pem = authority.issue("localhost", &hosts()).unwrap();
+    let identity = Identity::from_pem(&pem.certificate, &pem.key).unwrap();
+    let client = shake_hands(&identity, trust(&authority), "localhost").unwrap();
+    let suite = client.negotiated_cipher_suite().unwrap().suite();
+    assert_eq!(suite, rustls::CipherSuite::TLS13_AES_128_GCM_SHA256);
 }
 
 fn trust(authority: &Authority) -> RootCertStore {
