@@ -326,10 +326,11 @@ class Session:
         """Sends a request on a stream of its own; its good result, or Refused."""
         stream = self.connection.open()
         data, _ = self.prepare(op)
-        del self.waiting[self.next_id]
+        number = self.next_id  # a heartbeat may take the next one while this waits
+        del self.waiting[number]
         stream.write(data, end=True)
         answer = session.ServerFrame.FromString(await stream.frame()).answer
-        assert answer.id == self.next_id
+        assert answer.id == number
         assert await stream.frame() is None, "the server ends a bulk stream that the client has ended"
         return result(answer)
 
