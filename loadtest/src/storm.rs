@@ -9,12 +9,16 @@
 //! It must never leave out what it was too slow to send, report its own delay as the server's, or call a run valid that
 //! was not.
 
+pub mod calibrate;
 pub mod figures;
+pub mod fleet;
 pub mod generator;
 pub mod live;
 pub mod net;
+pub mod place;
 pub mod result;
 pub mod scenario;
 pub mod stage;
+pub mod talk;
 pub mod tally;
 pub mod timing;

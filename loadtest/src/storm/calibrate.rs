@@ -1,0 +1,223 @@
+//! What the server can do on this machine, found before each run: processor time of a login and of a message, with the server
+//! kept busy, on a server of its own without any control of load. Scenarios state their load in multiples of it.
+//!
+//! It is the processor time that counts, from the kernel's accounts, so it does not matter how fast the driver is.
+
+use std::cell::RefCell;
+use std::rc::Rc;
+use std::time::{Duration, Instant};
+
+use anyhow::Context;
+use buslane_client::raw::Session;
+use buslane_shared::frame::frame;
+use buslane_shared::wire::{self, client_frame, request, server_frame};
+use bytes::Bytes;
+use tokio::sync::watch;
+use tokio::task::LocalSet;
+
+use super::fleet::{self, Phone};
+use super::net::Net;
+use super::result::{Capacity, Costs};
+use super::scenario::Side;
+use super::stage::Target;
+use crate::account::cpu_time;
+
+/// Logins at a time, from as many phones: enough to keep one processor busy.
+const LOGINS_AT_A_TIME: usize = 48;
+
+/// Conversations that send at a time.
+const PAIRS: usize = 96;
+
+/// How long each of the two is measured, after it has warmed up.
+const MEASURE: Duration = Duration::from_secs(3);
+const WARM_UP: Duration = Duration::from_secs(1);
+
+/// How long one step may take.
+const STEP_LIMIT: Duration = Duration::from_secs(20);
+
+/// Bytes of a message.
+const BODY_BYTES: usize = 200;
+
+/// The wake port runs on one thread, so logins cannot use more than one processor.
+const LOGIN_PROCESSORS: f64 = 1.0;
+
+/// What is to be measured.
+#[derive(Debug, Clone)]
+pub struct Plan {
+    /// The server.
+    pub target: Target,
+    /// Its processes.
+    pub pids: watch::Receiver<Vec<u32>>,
+    /// Processors that it may use.
+    pub processors: f64,
+    /// Messages that one sends at once.
+    pub burst: usize,
+}
+
+/// Measures. Runs on the calling thread's runtime, which must be of one thread.
+pub async fn run(plan: Plan) -> anyhow::Result<(Capacity, Costs)> {
+    LocalSet::new().run_until(measure(plan)).await
+}
+
+async fn measure(plan: Plan) -> anyhow::Result<(Capacity, Costs)> {
+    let net = Rc::new(Net::new(&plan.target, LOGINS_AT_A_TIME)?);
+    let login = logins(&plan, &net).await.context("measuring what a login costs")?;
+    let message = messages(&plan, &net).await.context("measuring what a message costs")?;
+    let capacity = Capacity {
+        processors: plan.processors,
+        logins_per_s: plan.processors.min(LOGIN_PROCESSORS) / login,
+        messages_per_s: plan.processors / message,
+    };
+    Ok((capacity, Costs { login: Some(login * 1e6), message: Some(message * 1e6), refusal: None }))
+}
+
+/// Processor seconds of one operation: what was used from the end of the warming up to the end, by what was done meanwhile.
+struct Meter {
+    pids: watch::Receiver<Vec<u32>>,
+    done: Rc<RefCell<u64>>,
+    end: Instant,
+}
+
+impl Meter {
+    fn new(plan: &Plan) -> Self {
+        let end = Instant::now() + WARM_UP + MEASURE;
+        Self { pids: plan.pids.clone(), done: Rc::default(), end }
+    }
+
+    fn used(&self) -> anyhow::Result<(f64, u64)> {
+        let mut used = Duration::ZERO;
+        for pid in self.pids.borrow().iter() {
+            used += cpu_time(*pid).context("the server has ended")?;
+        }
+        Ok((used.as_secs_f64(), *self.done.borrow()))
+    }
+
+    async fn cost(&self) -> anyhow::Result<f64> {
+        tokio::time::sleep(WARM_UP).await;
+        let (used_before, done_before) = self.used()?;
+        tokio::time::sleep(MEASURE).await;
+        let (used, done) = self.used()?;
+        anyhow::ensure!(done > done_before, "nothing was done in {} s", MEASURE.as_secs());
+        Ok((used - used_before) / (done - done_before) as f64)
+    }
+}
+
+async fn logins(plan: &Plan, net: &Rc<Net>) -> anyhow::Result<f64> {
+    let phones =
+        fleet::enrol(net, &plan.target, "calibrate-login", LOGINS_AT_A_TIME, Side::Background).await?;
+    let meter = Meter::new(plan);
+    let mut tasks = Vec::new();
+    for phone in phones {
+        let (net, done, end) = (net.clone(), meter.done.clone(), meter.end);
+        tasks.push(tokio::task::spawn_local(login_again_and_again(phone, net, done, end)));
+    }
+    let cost = meter.cost().await?;
+    for task in tasks {
+        task.await??;
+    }
+    Ok(cost)
+}
+
+async fn login_again_and_again(
+    mut phone: Phone,
+    net: Rc<Net>,
+    done: Rc<RefCell<u64>>,
+    end: Instant,
+) -> anyhow::Result<()> {
+    while Instant::now() < end {
+        let session = phone.open_patiently(&net, Side::Background, STEP_LIMIT).await?;
+        session.close();
+        // Each time a whole login, not the continuation of the one before.
+        phone.forget_session();
+        *done.borrow_mut() += 1;
+    }
+    Ok(())
+}
+
+async fn messages(plan: &Plan, net: &Rc<Net>) -> anyhow::Result<f64> {
+    let mut phones =
+        fleet::enrol(net, &plan.target, "calibrate-talk", 2 * PAIRS, Side::Foreground).await?.into_iter();
+    let mut sessions = Vec::new();
+    while let (Some(mut one), Some(mut other)) = (phones.next(), phones.next()) {
+        let peer = other.user.to_string();
+        let mut sender = one.open_patiently(net, Side::Foreground, STEP_LIMIT).await?;
+        let receiver = other.open_patiently(net, Side::Foreground, STEP_LIMIT).await?;
+        let op = request::Op::OpenDirect(wire::OpenDirect { peer });
+        let wire::answer::Result::Room(room) = sender.request(1, op, STEP_LIMIT).await? else {
+            anyhow::bail!("OpenDirect was not answered with a room");
+        };
+        sessions.push((sender, receiver, room.room));
+    }
+    let meter = Meter::new(plan);
+    let (mut senders, mut receivers) = (Vec::new(), Vec::new());
+    for (sender, receiver, room) in sessions {
+        receivers.push(tokio::task::spawn_local(read_all(receiver)));
+        let talk = send_again_and_again(sender, room, plan.burst, meter.done.clone(), meter.end);
+        senders.push(tokio::task::spawn_local(talk));
+    }
+    let cost = meter.cost().await?;
+    for task in senders {
+        task.await??;
+    }
+    receivers.iter().for_each(tokio::task::JoinHandle::abort);
+    Ok(cost)
+}
+
+async fn send_again_and_again(
+    session: Session,
+    room: Bytes,
+    burst: usize,
+    done: Rc<RefCell<u64>>,
+    end: Instant,
+) -> anyhow::Result<()> {
+    let Session { connection, mut send, mut recv, .. } = session;
+    let mut id = 1;
+    while Instant::now() < end {
+        let mut bytes = Vec::new();
+        for _ in 0..burst {
+            id += 1;
+            bytes.extend_from_slice(&message(id, &room));
+        }
+        send.write_all(&bytes).await?;
+        let mut answers = 0;
+        while answers < burst {
+            let frame = recv.next::<wire::ServerFrame>().await?.context("the server ended a session")?;
+            if let Some(server_frame::Kind::Answer(answer)) = frame.kind {
+                answers += 1;
+                if matches!(answer.result, Some(wire::answer::Result::Receipt(_))) {
+                    *done.borrow_mut() += 1;
+                }
+            }
+        }
+    }
+    connection.close(0u32.into(), b"");
+    Ok(())
+}
+
+fn message(id: u64, room: &Bytes) -> Bytes {
+    let op = request::Op::Send(wire::Send {
+        room: room.clone(),
+        client_id: Bytes::copy_from_slice(uuid::Uuid::now_v7().as_bytes()),
+        body: Bytes::from_static(&[b'.'; BODY_BYTES]),
+        mentions: Vec::new(),
+    });
+    let request = wire::Request { id, deadline_ms: 0, op: Some(op) };
+    frame(&wire::ClientFrame { kind: Some(client_frame::Kind::Request(request)) })
+}
+
+/// Events after which the server is told that they are here.
+const EVENTS_UNSEEN_MAX: u64 = 64;
+
+/// Takes what comes, as a phone that is looked at does.
+async fn read_all(mut session: Session) -> anyhow::Result<()> {
+    let mut unseen = 0;
+    while let Some(kind) = session.recv().await? {
+        let server_frame::Kind::Event(event) = kind else { continue };
+        unseen += 1;
+        if unseen >= EVENTS_UNSEEN_MAX {
+            unseen = 0;
+            session.send(client_frame::Kind::Seen(event.no)).await?;
+        }
+    }
+    Ok(())
+}

@@ -1,0 +1,404 @@
+//! One person of a conversation: a session that is kept up by the rules of the protocol, and an outbox that loses nothing.
+//!
+//! One message of a person is on the way at a time; what is refused goes again with the same client id, before anything behind
+//! it, and its time goes on.
+
+use std::cell::{Cell, RefCell};
+use std::collections::VecDeque;
+use std::rc::Rc;
+use std::time::{Duration, Instant};
+
+use anyhow::Context;
+use buslane_client::raw::{FrameReader, Session};
+use buslane_shared::frame::frame;
+use buslane_shared::wire::{self, client_frame, event, message, request, server_frame};
+use bytes::{BufMut, Bytes, BytesMut};
+use tokio::sync::Notify;
+
+use super::Shared;
+use crate::storm::fleet::Phone;
+use crate::storm::net::{Net, Turned};
+use crate::storm::scenario::Side;
+use crate::storm::stage::Stage;
+use crate::storm::tally::{Outcome, Stream};
+
+/// How long a message may wait at the server.
+const SEND_LIMIT_MS: u32 = 5_000;
+
+/// How long a try to come back may take.
+const OPEN_LIMIT: Duration = Duration::from_secs(5);
+
+/// Events after which the server is told that they are here: far below the bound of its mailbox.
+const EVENTS_UNSEEN_MAX: u64 = 32;
+
+/// The first wait after a session was lost, at most; it doubles up to the other one.
+const BACK_OFF_MIN: Duration = Duration::from_millis(500);
+const BACK_OFF_MAX: Duration = Duration::from_secs(20);
+
+/// Where what is due waits for its turn. Cheap to clone.
+#[derive(Debug, Clone, Default)]
+pub struct Outbox(Rc<Waiting>);
+
+#[derive(Debug, Default)]
+struct Waiting {
+    letters: RefCell<VecDeque<Letter>>,
+    changed: Notify,
+    closed: Cell<bool>,
+}
+
+#[derive(Debug, Clone)]
+struct Letter {
+    conversation: u32,
+    number: u32,
+    due: Instant,
+    client_id: Bytes,
+}
+
+impl Outbox {
+    /// A message is due.
+    pub fn put(&self, conversation: u32, number: u32, due: Instant) {
+        let client_id = Bytes::copy_from_slice(uuid::Uuid::now_v7().as_bytes());
+        self.0.letters.borrow_mut().push_back(Letter { conversation, number, due, client_id });
+        self.0.changed.notify_one();
+    }
+
+    /// The run is over.
+    pub fn close(&self) {
+        self.0.closed.set(true);
+        self.0.changed.notify_one();
+    }
+
+    fn pop(&self) -> Option<Letter> {
+        self.0.letters.borrow_mut().pop_front()
+    }
+
+    fn put_back(&self, letter: Letter) {
+        self.0.letters.borrow_mut().push_front(letter);
+    }
+}
+
+/// A person with a session.
+pub struct Speaker {
+    phone: Phone,
+    session: Option<Session>,
+    room: Bytes,
+    outbox: Outbox,
+    body_bytes: usize,
+}
+
+/// Why a session is over.
+enum End {
+    /// The run is.
+    Stopped,
+    /// The server closed it, and why.
+    Closed(&'static str),
+    /// The node is being stopped.
+    Drained,
+}
+
+impl Speaker {
+    /// Opens the first session.
+    pub async fn open(
+        mut phone: Phone,
+        net: &Net,
+        body_bytes: usize,
+        limit: Duration,
+    ) -> anyhow::Result<Self> {
+        let session = phone
+            .open_patiently(net, Side::Foreground, limit)
+            .await
+            .with_context(|| format!("a session for {}", phone.user))?;
+        Ok(Self { phone, session: Some(session), room: Bytes::new(), outbox: Outbox::default(), body_bytes })
+    }
+
+    /// Its outbox.
+    pub fn outbox(&self) -> Outbox {
+        self.outbox.clone()
+    }
+
+    /// The room that it shares with somebody.
+    pub async fn open_room(&mut self, peer: &str, limit: Duration) -> anyhow::Result<Bytes> {
+        let session = self.session.as_mut().context("no session")?;
+        let op = request::Op::OpenDirect(wire::OpenDirect { peer: peer.to_owned() });
+        match session.request(FIRST_ID, op, limit).await? {
+            wire::answer::Result::Room(room) => {
+                self.room = room.room.clone();
+                Ok(room.room)
+            }
+            other => anyhow::bail!("OpenDirect was answered with {other:?}"),
+        }
+    }
+
+    /// The room that the other one has opened.
+    pub fn take_room(&mut self, room: &Bytes) {
+        self.room = room.clone();
+    }
+
+    /// Speaks and listens until the outbox is closed.
+    pub async fn run(mut self, stage: Stage, net: Rc<Net>, shared: Rc<RefCell<Shared>>) -> Phone {
+        let mut talk = Talking { stage, shared, letter: None, next_id: FIRST_ID + 1 };
+        while !self.outbox.0.closed.get() && !talk.stage.stop.is_cancelled() {
+            let Some(session) = self.session.take() else {
+                self.session = self.come_back(&net, &talk.stage).await;
+                continue;
+            };
+            let end = talk.serve(&mut self, session).await;
+            if let Some(letter) = talk.letter.take() {
+                self.outbox.put_back(letter);
+            }
+            let mut shared = talk.shared.borrow_mut();
+            match end {
+                End::Stopped => {}
+                End::Drained => shared.drained += 1,
+                End::Closed(why) => *shared.closed_by_server.entry(why).or_default() += 1,
+            }
+        }
+        self.phone
+    }
+
+    /// One more session; `None`: the run is over.
+    async fn come_back(&mut self, net: &Net, stage: &Stage) -> Option<Session> {
+        let mut ceiling = BACK_OFF_MIN;
+        loop {
+            if self.outbox.0.closed.get() || stage.stop.is_cancelled() {
+                return None;
+            }
+            let wait = match self.phone.open(net, Side::Foreground, None, OPEN_LIMIT).await {
+                Ok(session) => return Some(session),
+                Err(Turned::PutOff { retry_after, .. }) => retry_after,
+                Err(Turned::Refused { retry_after: Some(retry_after), .. }) => retry_after,
+                Err(_) => {
+                    let wait = ceiling.mul_f64(rand::random::<f64>());
+                    ceiling = (ceiling * 2).min(BACK_OFF_MAX);
+                    wait
+                }
+            };
+            tokio::select! {
+                () = tokio::time::sleep(wait) => {}
+                () = stage.stop.cancelled() => {}
+            }
+        }
+    }
+}
+
+/// The id of the first request of a session.
+const FIRST_ID: u64 = 1;
+
+/// One session while it is served.
+struct Talking {
+    stage: Stage,
+    shared: Rc<RefCell<Shared>>,
+    /// On the way to the server, or waiting to go again.
+    letter: Option<Letter>,
+    next_id: u64,
+}
+
+/// What is known of the session beside the letter.
+struct Line {
+    send: quinn::SendStream,
+    /// Request that waits for its receipt.
+    asked: Option<u64>,
+    /// The letter goes again then.
+    again_at: Option<tokio::time::Instant>,
+    ping_at: tokio::time::Instant,
+    ping_interval: Duration,
+    last_event: u64,
+    unseen: u64,
+    going_away: bool,
+}
+
+impl Talking {
+    async fn serve(&mut self, speaker: &mut Speaker, session: Session) -> End {
+        let Session { connection, send, mut recv, welcome } = session;
+        self.shared.borrow_mut().on_posture(&self.stage, welcome.posture());
+        let ping_interval = Duration::from_millis(welcome.ping_interval_ms.max(1_000).into());
+        let now = tokio::time::Instant::now();
+        let mut line = Line {
+            send,
+            asked: None,
+            again_at: None,
+            ping_at: now + ping_interval,
+            ping_interval,
+            last_event: if welcome.resumed { speaker.phone.seen() } else { 0 },
+            unseen: 0,
+            going_away: false,
+        };
+        let end = self.talk(speaker, &mut line, &mut recv).await;
+        speaker.phone.set_seen(line.last_event);
+        if matches!(end, End::Stopped) {
+            connection.close(0u32.into(), b"");
+        }
+        end
+    }
+
+    async fn talk(&mut self, speaker: &mut Speaker, line: &mut Line, recv: &mut FrameReader) -> End {
+        let outbox = speaker.outbox();
+        loop {
+            if outbox.0.closed.get() {
+                return End::Stopped;
+            }
+            if line.asked.is_none() && line.again_at.is_none() {
+                self.letter = self.letter.take().or_else(|| outbox.pop());
+                if let Some(letter) = self.letter.clone()
+                    && self.write(speaker, line, letter).await.is_err()
+                {
+                    return line.end("write");
+                }
+            }
+            tokio::select! {
+                filled = recv.fill() => match filled {
+                    Ok(true) => loop {
+                        match recv.ready::<wire::ServerFrame>() {
+                            Ok(Some(frame)) => self.hear(speaker, line, frame).await,
+                            Ok(None) => break,
+                            Err(_) => return line.end("malformed"),
+                        }
+                    },
+                    Ok(false) => return line.end("stream"),
+                    Err(error) => return line.end(error.name()),
+                },
+                () = outbox.0.changed.notified() => {}
+                () = sleep_until(line.again_at), if line.again_at.is_some() => line.again_at = None,
+                () = tokio::time::sleep_until(line.ping_at) => {
+                    let ping = wire::Request { id: self.id(), deadline_ms: 0, op: Some(request::Op::Ping(wire::Ping {})) };
+                    if line.write(client_frame::Kind::Request(ping)).await.is_err() {
+                        return line.end("write");
+                    }
+                }
+                () = self.stage.stop.cancelled() => return End::Stopped,
+            }
+        }
+    }
+
+    fn id(&mut self) -> u64 {
+        self.next_id += 1;
+        self.next_id
+    }
+
+    async fn write(
+        &mut self,
+        speaker: &Speaker,
+        line: &mut Line,
+        letter: Letter,
+    ) -> Result<(), quinn::WriteError> {
+        let id = self.id();
+        let send = wire::Send {
+            room: speaker.room.clone(),
+            client_id: letter.client_id,
+            body: body(letter.conversation, letter.number, speaker.body_bytes),
+            mentions: Vec::new(),
+        };
+        let request = wire::Request { id, deadline_ms: SEND_LIMIT_MS, op: Some(request::Op::Send(send)) };
+        line.asked = Some(id);
+        line.write(client_frame::Kind::Request(request)).await
+    }
+
+    async fn hear(&mut self, speaker: &mut Speaker, line: &mut Line, frame: wire::ServerFrame) {
+        match frame.kind {
+            Some(server_frame::Kind::Answer(answer)) => self.on_answer(speaker, line, answer),
+            Some(server_frame::Kind::Event(event)) => self.on_event(line, event).await,
+            Some(server_frame::Kind::GoAway(_)) => line.going_away = true,
+            _ => {}
+        }
+    }
+
+    fn on_answer(&mut self, speaker: &mut Speaker, line: &mut Line, answer: wire::Answer) {
+        if let Some(wire::answer::Result::Pong(pong)) = &answer.result {
+            speaker.phone.take_passes(pong.passes.as_ref());
+        }
+        if line.asked != Some(answer.id) {
+            return;
+        }
+        line.asked = None;
+        let Some(letter) = &self.letter else { return };
+        let now = Instant::now();
+        let mut shared = self.shared.borrow_mut();
+        match answer.result {
+            Some(wire::answer::Result::Receipt(_)) => {
+                let latency = now.saturating_duration_since(letter.due);
+                shared.tally.on_outcome(Stream::Receipt, letter.due, now, Outcome::Done(latency));
+                self.letter = None;
+            }
+            Some(wire::answer::Result::Refusal(refusal)) => {
+                let name = refusal.code().name();
+                shared.tally.on_outcome(Stream::Receipt, letter.due, now, Outcome::Refused(name));
+                let wait = Duration::from_millis(refusal.retry_after_ms.max(1).into());
+                line.again_at = Some(tokio::time::Instant::now() + wait);
+            }
+            _ => {}
+        }
+    }
+
+    async fn on_event(&mut self, line: &mut Line, event: wire::Event) {
+        line.last_event = event.no;
+        line.unseen += 1;
+        match event.kind {
+            Some(event::Kind::Delivery(delivery)) => {
+                let numbers = delivery.message.and_then(|message| match message.content {
+                    Some(message::Content::Body(body)) => numbers(&body),
+                    _ => None,
+                });
+                if let Some((conversation, number)) = numbers {
+                    self.shared.borrow_mut().on_received(conversation, number, Instant::now());
+                }
+            }
+            Some(event::Kind::Posture(changed)) => {
+                line.ping_interval = Duration::from_millis(changed.ping_interval_ms.max(1_000).into());
+                self.shared.borrow_mut().on_posture(&self.stage, changed.posture());
+            }
+            _ => {}
+        }
+        if line.unseen >= EVENTS_UNSEEN_MAX {
+            line.unseen = 0;
+            // A session that is over is noticed by its reader.
+            let _ = line.write(client_frame::Kind::Seen(line.last_event)).await;
+        }
+    }
+}
+
+impl Line {
+    async fn write(&mut self, kind: client_frame::Kind) -> Result<(), quinn::WriteError> {
+        self.ping_at = tokio::time::Instant::now() + self.ping_interval;
+        self.send.write_all(&frame(&wire::ClientFrame { kind: Some(kind) })).await
+    }
+
+    fn end(&self, why: &'static str) -> End {
+        if self.going_away { End::Drained } else { End::Closed(why) }
+    }
+}
+
+async fn sleep_until(at: Option<tokio::time::Instant>) {
+    if let Some(at) = at {
+        tokio::time::sleep_until(at).await;
+    }
+}
+
+/// Conversation and number, then padding: the other side knows from them when it was due.
+fn body(conversation: u32, number: u32, bytes: usize) -> Bytes {
+    let mut body = BytesMut::with_capacity(bytes.max(NUMBERS_BYTES));
+    body.put_u32(conversation);
+    body.put_u32(number);
+    body.resize(bytes.max(NUMBERS_BYTES), b'.');
+    body.freeze()
+}
+
+/// Bytes of the two numbers.
+const NUMBERS_BYTES: usize = 8;
+
+fn numbers(body: &[u8]) -> Option<(u32, u32)> {
+    let (conversation, rest) = body.split_first_chunk::<4>()?;
+    let (number, _) = rest.split_first_chunk::<4>()?;
+    Some((u32::from_be_bytes(*conversation), u32::from_be_bytes(*number)))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_body_says_which_message_it_is() {
+        let body = body(3, 70_000, 200);
+        assert_eq!((body.len(), numbers(&body)), (200, Some((3, 70_000))));
+        assert_eq!(numbers(b"short"), None);
+    }
+}
