@@ -3,6 +3,7 @@
 import asyncio
 import ssl
 
+from aioquic import tls
 from aioquic.asyncio.protocol import QuicConnectionProtocol
 from aioquic.quic import events
 from aioquic.quic.configuration import QuicConfiguration
@@ -121,6 +122,10 @@ class Connection(QuicConnectionProtocol):
         loop = asyncio.get_running_loop()
         await loop.create_datagram_endpoint(lambda: self, local_addr=("127.0.0.1", 0))
         old.close()
+
+    def key_phase(self) -> int:
+        """Which of two turns the keys are at; each change of keys, of whichever side, is one turn."""
+        return self._quic._cryptos[tls.Epoch.ONE_RTT].key_phase
 
     def stop_reading(self) -> None:
         """Gives the server no more room to send, as an app does that never reads."""
