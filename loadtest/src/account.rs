@@ -11,11 +11,34 @@ use std::time::Duration;
 pub fn cpu_time(pid: u32) -> io::Result<Duration> {
     let mut total_ns = 0u64;
     for task in fs::read_dir(format!("/proc/{pid}/task"))? {
-        let stat = fs::read_to_string(task?.path().join("schedstat"))?;
+        let stat = match fs::read_to_string(task?.path().join("schedstat")) {
+            // It has ended since the list was read.
+            Err(error) if error.kind() == io::ErrorKind::NotFound => continue,
+            stat => stat?,
+        };
         let first = stat.split_ascii_whitespace().next().unwrap_or_default();
         total_ns += first.parse::<u64>().map_err(|e| io::Error::new(io::ErrorKind::InvalidData, e))?;
     }
     Ok(Duration::from_nanos(total_ns))
+}
+
+/// CPU time of the process so far, of threads that have ended too, in ticks of the kernel (10 ms, rounded down).
+///
+/// Source: `utime` and `stime` of `/proc/PID/stat`. One small file whatever the number of threads: cheap enough to be read
+/// many times a second.
+pub fn process_time(pid: u32) -> io::Result<Duration> {
+    let stat = fs::read_to_string(format!("/proc/{pid}/stat"))?;
+    let ticks = ticks_used(&stat).ok_or_else(|| io::Error::new(io::ErrorKind::InvalidData, "no times"))?;
+    let each_s = rustix::param::clock_ticks_per_second();
+    Ok(Duration::from_secs_f64(ticks as f64 / each_s as f64))
+}
+
+/// Fields 14 and 15. The name in field 2 may hold anything, so it is counted from the last bracket.
+fn ticks_used(stat: &str) -> Option<u64> {
+    let (_, behind_name) = stat.rsplit_once(')')?;
+    let mut fields = behind_name.split_ascii_whitespace().skip(11);
+    let (user, system) = (fields.next()?.parse::<u64>().ok()?, fields.next()?.parse::<u64>().ok()?);
+    user.checked_add(system)
 }
 
 /// Resident memory of the process in bytes (`VmRSS` of `/proc/PID/status`).
@@ -39,5 +62,29 @@ mod tests {
             n = std::hint::black_box(n.wrapping_add(1));
         }
         assert!(resident_bytes(pid).unwrap() > 100_000);
+    }
+
+    #[test]
+    fn threads_that_ended_stay_in_the_account_of_the_process() {
+        let pid = std::process::id();
+        let before = process_time(pid).unwrap();
+        let work = move || {
+            while process_time(pid).unwrap() < before + Duration::from_millis(50) {
+                std::hint::black_box(0);
+            }
+        };
+        std::thread::spawn(work).join().unwrap();
+        assert!(process_time(pid).unwrap() >= before + Duration::from_millis(50));
+    }
+
+    #[test]
+    fn names_cannot_shift_the_fields() {
+        let behind = "S 1 2 3 4 5 6 7 8 9 10 1400 37 0 0 20 0 9 0 12345";
+        for (name, found) in [("sh", Some(1437)), ("a) b (c 1 2", Some(1437)), ("", Some(1437))] {
+            assert_eq!(ticks_used(&format!("7 ({name}) {behind}")), found, "{name}");
+        }
+        for broken in ["", "7 sh S 1", "7 (sh) S 1 2", "7 (sh) S 1 2 3 4 5 6 7 8 9 10 x 37"] {
+            assert_eq!(ticks_used(broken), None, "{broken}");
+        }
     }
 }

@@ -22,3 +22,4 @@ pub mod stage;
 pub mod talk;
 pub mod tally;
 pub mod timing;
+pub mod watch;

@@ -37,10 +37,3 @@ pub struct Place {
     /// Whether the scheduler serves it only when no other thread of the driver wants to run.
     pub runs_last: bool,
 }
-
-impl Place {
-    /// Moves the calling thread there.
-    pub fn take(&self) -> anyhow::Result<()> {
-        Ok(())
-    }
-}
