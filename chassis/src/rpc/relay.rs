@@ -135,7 +135,7 @@ impl<'a> Running<'a> {
     fn on_ended(&mut self, (no, answer): Ended) {
         self.handles.remove(&no);
         if let Some(answer) = answer {
-            self.done.push_back(wire::RelayAnswer { no, answer: Some(answer), load: None });
+            self.done.push_back(wire::RelayAnswer { no, answer: Some(answer) });
         }
     }
 }
