@@ -199,11 +199,6 @@ impl Lanes {
         self.background_limit()
     }
 
-    /// When somebody's deadline passes: [`Lanes::next`] is due then.
-    pub fn next_deadline(&self) -> Option<Nanos> {
-        self.queue.first_due().map(|(_, due)| due)
-    }
-
     /// All lanes.
     pub fn snapshot(&self) -> [LaneView; CLASSES] {
         Class::ALL.map(|class| {

@@ -41,11 +41,6 @@ impl Seat {
     pub fn protocol(&self) -> Protocol {
         self.protocol
     }
-
-    /// Since when.
-    pub fn taken_at(&self) -> Nanos {
-        self.taken_at
-    }
 }
 
 /// What became of a job.
