@@ -77,7 +77,8 @@ impl Book {
         let kept = file::read(&path);
         let orders = watch::Sender::new(Arc::new(kept.orders.clone()));
         let turn = tokio::sync::Mutex::default();
-        Arc::new(Self { path, audit, turn, kept: Mutex::new(kept), orders, reach: watch::Sender::default() })
+        let reach = watch::Sender::new(Reach::since(clock::unix_ms()));
+        Arc::new(Self { path, audit, turn, kept: Mutex::new(kept), orders, reach })
     }
 
     /// Every order that is not over, now and in future. Which of them is in force is asked with the time.

@@ -13,7 +13,9 @@ use super::newest;
 pub struct Reach {
     order: Option<u64>,
     begun_ms: UnixMs,
-    /// Milliseconds after the order began.
+    /// When this order ends; without one, when the last one did.
+    until_ms: UnixMs,
+    /// Milliseconds after the order began to hold.
     after_ms: BTreeMap<String, u64>,
 }
 
@@ -24,11 +26,17 @@ pub struct Effective {
     pub nodes: usize,
     /// Nodes that should.
     pub of: usize,
-    /// How long the slowest of those that obey took, from the beginning of the order.
+    /// How long the slowest of those that obey took, since the order holds: from its beginning, or from the end of a newer one that it
+    /// outlives, or from the start of this node.
     pub after_ms: Option<u64>,
 }
 
 impl Reach {
+    /// That of a node that starts now: what was ordered before holds here from now on.
+    pub(super) fn since(now_ms: UnixMs) -> Self {
+        Self { until_ms: now_ms, ..Self::default() }
+    }
+
     /// The order that holds; that of an automatic one is its own.
     pub fn order(&self) -> Option<u64> {
         self.order
@@ -64,8 +72,12 @@ impl Reach {
         let newest = newest(orders, now_ms);
         let id = newest.map(|order| order.id);
         if self.order != id {
-            let begun_ms = newest.map_or(now_ms, |order| order.given_ms.max(order.from_ms));
-            *self = Self { order: id, begun_ms, after_ms: BTreeMap::new() };
+            // Replaced before its end: the new one holds from its own beginning.
+            let ended_ms = if self.until_ms <= now_ms { self.until_ms } else { 0 };
+            let (begun_ms, until_ms) = newest.map_or((now_ms, ended_ms), |order| {
+                (order.given_ms.max(order.from_ms).max(ended_ms), order.until_ms)
+            });
+            *self = Self { order: id, begun_ms, until_ms, after_ms: BTreeMap::new() };
         }
         // Under an automatic order nodes obey none.
         let expected = newest.filter(|order| order.kind != Kind::Automatic).map(|order| order.id);
@@ -78,3 +90,6 @@ impl Reach {
         *self != before
     }
 }
+
+#[cfg(test)]
+mod tests;
