@@ -10,12 +10,16 @@
 //! was not.
 
 pub mod calibrate;
+pub mod crowd;
 pub mod figures;
 pub mod fleet;
 pub mod generator;
+pub mod history;
 pub mod live;
 pub mod net;
+pub mod phones;
 pub mod place;
+pub mod raw;
 pub mod result;
 pub mod scenario;
 pub mod stage;
