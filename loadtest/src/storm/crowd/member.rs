@@ -1,0 +1,209 @@
+//! One member of a crowd: a phone whose session is kept up by the rules of the protocol, and what it has to do.
+//!
+//! It must never lose what it was given: each thing ends with an answer, or is counted as failed at the end of the run.
+
+use std::rc::Rc;
+use std::time::{Duration, Instant};
+
+use buslane_client::raw::Session;
+use buslane_shared::wire;
+use bytes::Bytes;
+
+use super::heard::Heard;
+use super::line::{self, End};
+use super::notes::Notes;
+use super::outbox::Outbox;
+use super::patience::{Manners, Patience, again_after};
+use super::work::{Item, Kind, Work};
+use crate::simulate::random::Random;
+use crate::storm::fleet::Phone;
+use crate::storm::net::Net;
+use crate::storm::scenario::{Crowd, Side};
+use crate::storm::tally::{Outcome, Stream};
+
+/// How long one try to come back may take: as long as a client waits before it tries another address.
+const OPEN_LIMIT: Duration = Duration::from_secs(6);
+
+/// What a member is, and how what it does is counted.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Role {
+    /// Whether somebody looks, as it tells the server.
+    pub side: Side,
+    /// Whether somebody really does.
+    pub is_looked_at: bool,
+    /// Its messages.
+    pub message: Stream,
+    /// What it fetches.
+    pub fetch: Stream,
+    /// How it waits.
+    pub manners: Manners,
+    /// How often a refused or unanswered request goes again.
+    pub retries: u32,
+}
+
+impl Role {
+    /// A member of this crowd.
+    pub fn of(crowd: &Crowd, manners: Manners) -> Self {
+        let (side, message, fetch) = match (crowd.liars, crowd.side) {
+            (true, _) => (Side::Foreground, Stream::Liar, Stream::Liar),
+            (false, Side::Foreground) => (Side::Foreground, Stream::Crowd, Stream::Look),
+            (false, Side::Background) => (Side::Background, Stream::CatchUp, Stream::CatchUp),
+        };
+        let is_looked_at = crowd.side == Side::Foreground;
+        Self { side, is_looked_at, message, fetch, manners, retries: crowd.retries }
+    }
+
+    /// How something that it does is counted.
+    pub fn stream(&self, kind: &Kind) -> Stream {
+        match kind {
+            Kind::Message { .. } => self.message,
+            Kind::Fetch => self.fetch,
+        }
+    }
+}
+
+/// A member. What belongs to one session only is in [`line`].
+#[derive(Debug)]
+pub struct Member {
+    /// What it holds.
+    pub phone: Phone,
+    /// What it is.
+    pub role: Role,
+    /// The room that it shares with its neighbour.
+    pub room: Bytes,
+    /// What the plan gives it.
+    pub outbox: Outbox,
+    /// What it has to do.
+    pub work: Work,
+    /// What it has of the room.
+    pub heard: Heard,
+    /// Whether it may have missed events, and has to ask for them.
+    pub is_behind: bool,
+    /// What all write down together.
+    pub notes: Notes,
+    /// Its lots.
+    pub random: Random,
+}
+
+impl Member {
+    /// One with nothing to do yet.
+    pub fn new(phone: Phone, role: Role, room: Bytes, notes: Notes, random: Random) -> Self {
+        Self {
+            phone,
+            role,
+            room,
+            outbox: Outbox::default(),
+            work: Work::default(),
+            heard: Heard::default(),
+            is_behind: false,
+            notes,
+            random,
+        }
+    }
+
+    /// Lives until its outbox is closed. Gives the phone back.
+    pub async fn run(mut self, session: Session, net: Rc<Net>) -> Phone {
+        let mut session = Some(session);
+        while let Some(open) = session.take() {
+            let since = Instant::now();
+            let end = line::serve(&mut self, open).await;
+            if matches!(end, End::Over) {
+                break;
+            }
+            let was_up = since.elapsed();
+            self.work.on_lost();
+            session = self.come_back(&net, &end, was_up).await;
+        }
+        self.give_up();
+        self.phone
+    }
+
+    /// A try was turned away: it goes again, or that was all.
+    pub fn on_turned_away(&mut self, mut item: Item, refusal: &wire::Refusal, now: Instant) {
+        let refused = Outcome::Refused(refusal.code().name());
+        self.notes.on_outcome(self.role.stream(&item.kind), item.due, refused);
+        let retry_after = Duration::from_millis(refusal.retry_after_ms.into());
+        if refusal.retryable && item.tries < self.role.retries {
+            item.tries += 1;
+            self.put_again(item, retry_after, now);
+        } else {
+            self.outbox.on_ended();
+        }
+    }
+
+    /// No answer came in time: the same.
+    pub fn on_overdue(&mut self, mut item: Item, now: Instant) {
+        if item.tries < self.role.retries {
+            item.tries += 1;
+            self.put_again(item, Duration::ZERO, now);
+        } else {
+            self.on_ended(&item, Outcome::Failed("no_answer"));
+        }
+    }
+
+    /// Something has ended for good.
+    pub fn on_ended(&mut self, item: &Item, outcome: Outcome) {
+        self.notes.on_outcome(self.role.stream(&item.kind), item.due, outcome);
+        self.outbox.on_ended();
+    }
+
+    /// A message of the room is there, from a delivery or a page.
+    pub fn on_message(&mut self, message: &wire::Message) {
+        let is_new = message.room == self.room && self.heard.on_message(message.seq);
+        if is_new && message.sender != self.phone.user.as_str() {
+            self.notes.on_received();
+        }
+    }
+
+    fn put_again(&mut self, item: Item, retry_after: Duration, now: Instant) {
+        let wait = again_after(self.role.manners, item.tries, retry_after, self.random.unit());
+        self.work.put_again(now + wait, item);
+    }
+
+    /// One more session; `None`: the run is over.
+    async fn come_back(&mut self, net: &Net, end: &End, was_up: Duration) -> Option<Session> {
+        let outbox = self.outbox.clone();
+        let session = tokio::select! {
+            session = self.try_until_in(net, end.retry_after(), was_up) => session,
+            () = outbox.closed() => return None,
+        };
+        if let End::Dropped { drop, .. } = end {
+            self.notes.on_back(*drop, Instant::now());
+        }
+        self.is_behind |= !session.welcome.resumed;
+        Some(session)
+    }
+
+    async fn try_until_in(&mut self, net: &Net, retry_after: Option<Duration>, was_up: Duration) -> Session {
+        let manners = self.role.manners;
+        let mut patience = Patience::new(manners);
+        let mut wait = match retry_after {
+            Some(retry_after) if manners == Manners::Obedient => retry_after,
+            _ => patience.first(was_up, self.random.unit()),
+        };
+        let mut slot = None;
+        loop {
+            tokio::time::sleep(wait).await;
+            let shown = slot.take();
+            let turned = match self.phone.open(net, self.role.side, shown, OPEN_LIMIT).await {
+                Ok(session) => return session,
+                Err(turned) => turned,
+            };
+            (wait, slot) = patience.on_turned(turned, self.random.unit());
+            // A slot is for the wake port: a person comes with a pass.
+            slot = slot.filter(|_| self.role.side == Side::Background);
+        }
+    }
+
+    /// What is left at the end of the run has failed.
+    fn give_up(&mut self) {
+        self.outbox.move_into(&mut self.work);
+        let (unanswered, unsent) = std::mem::take(&mut self.work).into_rest();
+        for item in unanswered {
+            self.on_ended(&item, Outcome::Failed("no_answer"));
+        }
+        for item in unsent {
+            self.on_ended(&item, Outcome::Failed("not_sent"));
+        }
+    }
+}
