@@ -15,7 +15,7 @@ pub mod matrix;
 mod measure;
 mod node;
 mod policy;
-mod random;
+pub(crate) mod random;
 mod record;
 mod rivals;
 mod scenario;
