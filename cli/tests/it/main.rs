@@ -10,6 +10,7 @@ mod conversation;
 mod crash;
 mod operator;
 mod orders;
+mod phones;
 mod refusals;
 mod roles;
 mod secrecy;
