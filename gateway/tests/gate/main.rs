@@ -7,6 +7,7 @@ mod enrol;
 mod enter;
 mod frames;
 mod limits;
+mod metrics;
 mod passes;
 mod provider;
 mod shed;
