@@ -3,6 +3,8 @@
 //! Times are seconds from the beginning of the storm (negative: before it). Load is stated in multiples of the capacity that
 //! is measured on the spot, so that a scenario means the same on any machine.
 
+pub mod rate;
+
 use std::collections::BTreeMap;
 
 use serde::{Deserialize, Serialize};
