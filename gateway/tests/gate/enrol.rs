@@ -240,7 +240,7 @@ async fn a_provider_that_is_away_delays_enrolments_and_nothing_else() {
     assert_eq!(refused.code(), Code::Unavailable);
     assert!(refused.retryable && refused.retry_after_ms > 0);
     assert!(client.enter(&alice).await.is_ok());
-    // It comes back: whoever obeys the time gets in.
+    // It comes back: whoever asks again, more often than he was told to, gets in.
     provider.behave(Behaviour::Serve(set(&[&key])));
     tokio::time::timeout(crate::stand::LIMIT, async {
         while client.enrol(&Device::new("bob"), token.clone()).await.is_err() {
