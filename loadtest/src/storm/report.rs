@@ -1,0 +1,29 @@
+//! What a run found, for people and for machines: a page that needs nothing else, a verdict for the terminal, files.
+//!
+//! Everything here is a function of the results. It must never show a figure that was not measured as a number, round what is
+//! not all up to all, or let a text from a file become anything but text.
+
+mod axis;
+mod charts;
+mod compare;
+mod escape;
+mod figure;
+mod folder;
+mod junit;
+mod page;
+mod plot;
+mod sentence;
+mod table;
+mod terminal;
+#[cfg(test)]
+mod tests;
+mod timeline;
+mod words;
+
+pub use compare::comparison;
+pub use folder::{INDEX, read, write};
+pub use junit::junit;
+pub use page::page;
+pub use sentence::{outcome, verdict as verdict_sentence};
+pub use table::Ink;
+pub use terminal::{baseline, terminal};

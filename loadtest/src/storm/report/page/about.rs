@@ -1,0 +1,90 @@
+//! The end of the page: what happened in the world, how this was measured, on what, and how to repeat it.
+
+use super::figures::fact;
+use crate::storm::report::escape::text;
+use crate::storm::report::words;
+use crate::storm::report::words::{count, or_not, seconds, three_digits};
+use crate::storm::result::{Costs, Run};
+
+const METHOD: &str = "Load is open loop: what is due is counted when it is due, whether the server or the driver is ready or not, and every \
+latency counts from then, so waiting is never left out. The server is a process of its own, reached over real QUIC. Conversations run on a \
+thread of their own, which measures how late it is itself; everything that makes the storm runs on threads that the scheduler serves last. \
+The run is not valid when the driver was late by too much of what it reports. At the end the log is read back and held against everything \
+that was sent, acknowledged and delivered.";
+
+/// The section.
+pub fn section(run: &Run) -> String {
+    format!(
+        "<section><h2>About this run</h2><div class=\"pair\"><div class=\"box\"><h3>What it is modelled on</h3><p>{}</p><p class=\"note\">Source: {}</p><h3>What was expected</h3><p>{}</p></div><div class=\"box\"><h3>How it was measured</h3><p>{METHOD}</p></div></div><div class=\"box\"><h3>Where, and with what</h3><dl class=\"facts\">{}</dl><h3>To repeat it</h3><pre><code>{}</code></pre></div></section>",
+        text(&run.plan.history),
+        text(&run.plan.source),
+        text(&run.plan.hypothesis),
+        facts(run),
+        text(&run.origin.command)
+    )
+}
+
+fn facts(run: &Run) -> String {
+    let summary = &run.summary;
+    let origin = &run.origin;
+    let capacity = summary.capacity;
+    let phases = run.plan.phases;
+    let pinned = if origin.pinned { "had processors of their own" } else { "shared processors" };
+    let rows = [
+        ("machine", origin.machine.clone()),
+        ("server and driver", pinned.to_owned()),
+        ("version", origin.version.clone()),
+        ("began", origin.began.clone()),
+        ("seed, scale", format!("{}, {}", summary.seed, words::digits(run.scale, 4))),
+        (
+            "phases",
+            format!("{} s quiet, {} s storm, {} s after", phases.quiet_s, phases.storm_s, phases.after_s),
+        ),
+        (
+            "capacity measured before",
+            format!(
+                "{} logins or {} messages a second on {} processors",
+                count(capacity.logins_per_s),
+                count(capacity.messages_per_s),
+                three_digits(capacity.processors)
+            ),
+        ),
+        ("cost at the server", costs(&summary.server_cpu_us)),
+        ("posture", posture(run)),
+        (
+            "memory of the server",
+            format!(
+                "{} before, {} at most, {} after",
+                or_not(summary.rss_mib.before, words::mib),
+                or_not(summary.rss_mib.peak, words::mib),
+                or_not(summary.rss_mib.after, words::mib)
+            ),
+        ),
+        ("live sessions that it closed", count(summary.live_sessions_closed as f64)),
+        ("driver late by itself, p99", or_not(summary.driver_lateness_p99_ms, words::ms)),
+    ];
+    rows.iter().map(|(what, value)| fact(what, value)).collect()
+}
+
+fn costs(costs: &Costs) -> String {
+    let micro = |value: Option<f64>| or_not(value, |us| format!("{} µs", three_digits(us)));
+    format!(
+        "a login {}, a message {}, turning one away {} (an estimate)",
+        micro(costs.login),
+        micro(costs.message),
+        micro(costs.refusal)
+    )
+}
+
+fn posture(run: &Run) -> String {
+    if run.postures.is_empty() {
+        return String::new();
+    }
+    let enter = run.summary.enter_ms.map_or_else(
+        || "EMERGENCY was not entered".to_owned(),
+        |at| format!("EMERGENCY {} after the storm began", words::ms(at)),
+    );
+    let exit =
+        run.summary.exit_s.map_or_else(String::new, |at| format!(", NORMAL {} after it ended", seconds(at)));
+    enter + &exit
+}
