@@ -167,6 +167,12 @@ impl Phone {
         }
     }
 
+    /// A pass that it will not show itself any more, for whichever port.
+    pub fn take_pass(&mut self) -> Option<Bytes> {
+        let now = Instant::now();
+        self.book.take(Port::Front, now).or_else(|| self.book.take(Port::Wake, now))
+    }
+
     /// Last event that was taken over: what a hello with a resume token names.
     pub fn seen(&self) -> u64 {
         self.seen

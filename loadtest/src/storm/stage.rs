@@ -1,5 +1,6 @@
 //! What every generator of a run is given: whom to talk to, where its thread runs, and when to stop.
 
+use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::sync::Arc;
 
@@ -14,6 +15,17 @@ pub struct Target {
     pub gate: String,
     /// The authority that made its certificates.
     pub ca: PathBuf,
+}
+
+/// The UDP ports of the system, for traffic that no phone would send.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Ports {
+    /// Of the gateway.
+    pub gate: SocketAddr,
+    /// Of sessions in the foreground.
+    pub front: SocketAddr,
+    /// Of sessions in the background.
+    pub wake: SocketAddr,
 }
 
 /// What every generator is given.
