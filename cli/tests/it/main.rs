@@ -8,6 +8,7 @@ mod backup;
 mod chat;
 mod conversation;
 mod crash;
+mod crowd;
 mod operator;
 mod orders;
 mod phones;

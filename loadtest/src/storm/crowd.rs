@@ -8,6 +8,7 @@
 
 mod agenda;
 mod heard;
+mod ledger;
 mod line;
 mod member;
 mod notes;
@@ -21,10 +22,12 @@ use std::rc::Rc;
 use std::time::{Duration, Instant};
 
 use anyhow::Context;
+use buslane_shared::id::UserId;
 use bytes::Bytes;
 use tokio::task::{JoinHandle, LocalSet};
 
 use self::agenda::{Agenda, Due};
+use self::ledger::Ledger;
 use self::member::{Member, Role};
 use self::notes::{Book, Notes};
 use self::opening::Opened;
@@ -33,6 +36,7 @@ use self::patience::Manners;
 use self::work::Kind;
 use super::fleet::{self, Phone};
 use super::generator::Cue;
+use super::history::Record;
 use super::net::Net;
 use super::scenario::Crowd;
 use super::stage::Stage;
@@ -99,6 +103,8 @@ pub struct CrowdOutcome {
     pub all_back_s: Option<f64>,
     /// How late this thread was itself with what was due.
     pub lateness: Latencies,
+    /// What was sent, answered and received.
+    pub record: Record,
     /// The members: neighbours are `2n` and `2n + 1`.
     pub phones: Vec<Phone>,
     /// The room of each pair of neighbours.
@@ -117,11 +123,11 @@ async fn play(stage: Stage, plan: CrowdPlan, cue: Cue) -> anyhow::Result<CrowdOu
         () = stage.stop.cancelled() => anyhow::bail!("the run was given up"),
     };
     let timing = cue.ready().await?;
-    notes.begin(Tally::new(timing, stage.live.clone()));
+    notes.begin(Tally::new(timing, stage.live.clone()), cast.ledger(timing.begin()));
     let lateness = cast.direct(&stage, plan, &timing, &notes).await;
     cast.arrive(&stage).await;
     let (phones, rooms) = cast.dismiss().await?;
-    let Book { tally, closed_by_server, drained, broken, stored, received, drops, .. } = notes.take();
+    let Book { tally, ledger, closed_by_server, drained, broken, stored, received, drops } = notes.take();
     // What matters is when everybody was back, so one who is not counts most.
     let slowest = drops.iter().max_by_key(|drop| drop.all_back().unwrap_or(Duration::MAX));
     Ok(CrowdOutcome {
@@ -135,6 +141,7 @@ async fn play(stage: Stage, plan: CrowdPlan, cue: Cue) -> anyhow::Result<CrowdOu
         dropped: slowest.map_or(0, notes::Dropped::clients),
         all_back_s: slowest.and_then(|drop| drop.all_back()).map(|took| took.as_secs_f64()),
         lateness,
+        record: ledger.context("the run has not begun")?.into_record(),
         phones,
         rooms,
     })
@@ -149,6 +156,7 @@ struct Cast {
 
 /// One member, as seen from outside.
 struct Seat {
+    user: UserId,
     role: Role,
     outbox: Outbox,
     task: JoinHandle<Phone>,
@@ -177,6 +185,15 @@ impl Cast {
             cast.seats.extend(seats);
         }
         Ok(cast)
+    }
+
+    /// A record of the run, in which nothing has happened yet.
+    fn ledger(&self, begin: Instant) -> Ledger {
+        let pairs = self.seats.chunks_exact(2).zip(&self.rooms).filter_map(|(pair, room)| {
+            let [one, other] = pair else { return None };
+            Some(([one.user.as_str(), other.user.as_str()], room))
+        });
+        Ledger::open(pairs, begin)
     }
 
     /// Hands out what is due when it is due, to the end of the plan. Answers how late that was.
@@ -220,7 +237,7 @@ impl Cast {
     /// Waits for what is on its way, for a moment.
     async fn arrive(&self, stage: &Stage) {
         let all = async {
-            while !self.seats.iter().all(|seat| seat.outbox.is_done()) {
+            while !self.seats.chunks_exact(2).all(is_pair_done) {
                 tokio::time::sleep(LOOK_EVERY).await;
             }
         };
@@ -251,14 +268,21 @@ fn seat(
     number: usize,
     opened: Opened,
 ) -> Seat {
-    let Opened { phone, session, room } = opened;
+    let user = opened.phone.user.clone();
     let mut random = Random::new(stage.seed, MEMBERS + number as u64);
     let is_naive = random.below(100) < plan.crowd.naive_percent.into();
     let role = Role::of(&plan.crowd, if is_naive { Manners::Naive } else { Manners::Obedient });
-    let member = Member::new(phone, role, room, notes.clone(), random);
+    let (member, session) = Member::new(number, opened, role, notes.clone(), random);
     let outbox = member.outbox.clone();
     let task = tokio::task::spawn_local(member.run(session, net.clone()));
-    Seat { role, outbox, task }
+    Seat { user, role, outbox, task }
+}
+
+/// Whether two neighbours have their answers, and each has what the other one has sent.
+fn is_pair_done(pair: &[Seat]) -> bool {
+    let [one, other] = pair else { return true };
+    let (one, other) = (&one.outbox, &other.outbox);
+    one.is_done() && other.is_done() && one.has_heard(other) && other.has_heard(one)
 }
 
 /// Waits until something is due; false: the run was stopped. When many things are late in a row, answers are read in between.

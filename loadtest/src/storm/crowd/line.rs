@@ -247,6 +247,9 @@ impl Line {
     }
 
     fn ask_for(&mut self, member: &Member, item: &Item) {
+        if let Kind::Message { client_id } = &item.kind {
+            member.notes.record(|ledger| ledger.on_sent(member.number, client_id, &BODY));
+        }
         let room = member.room.clone();
         let op = match item.kind {
             Kind::Message { client_id } => request::Op::Send(wire::Send {
@@ -312,23 +315,22 @@ impl Line {
         match &result {
             answer::Result::Pong(pong) => member.phone.take_passes(pong.passes.as_ref()),
             answer::Result::Batch(batch) => {
-                batch.messages.iter().for_each(|message| member.on_message(message))
+                batch.messages.iter().for_each(|message| member.on_fetched(message))
             }
             answer::Result::Receipt(receipt) => {
-                member.heard.on_message(receipt.seq);
+                member.on_number(receipt.seq);
             }
             _ => {}
         }
         if self.asking == Asking::Now(answer.id) {
             self.on_missed(member, &result, now);
         } else if let Some(item) = member.work.on_answer(answer.id) {
-            let done = Outcome::Done(now.saturating_duration_since(item.due));
             match result {
-                answer::Result::Receipt(_) => {
-                    member.notes.on_stored();
+                answer::Result::Receipt(receipt) => member.on_stored(&item, receipt.seq, now),
+                answer::Result::Batch(_) => {
+                    let done = Outcome::Done(now.saturating_duration_since(item.due));
                     member.on_ended(&item, done);
                 }
-                answer::Result::Batch(_) => member.on_ended(&item, done),
                 answer::Result::Refusal(refusal) => member.on_turned_away(item, &refusal, now),
                 _ => member.on_ended(&item, Outcome::Failed("wrong_answer")),
             }
@@ -354,10 +356,10 @@ impl Line {
         match event.kind {
             Some(event::Kind::Delivery(delivery)) => {
                 if let Some(message) = &delivery.message {
-                    member.on_message(message);
+                    member.on_delivery(message);
                 }
             }
-            Some(event::Kind::Behind(_)) => member.is_behind = true,
+            Some(event::Kind::Behind(_)) => member.on_behind(),
             Some(event::Kind::Posture(changed)) => {
                 self.on_ping_interval(changed.advice.as_ref(), changed.ping_interval_ms);
             }

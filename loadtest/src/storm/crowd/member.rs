@@ -12,11 +12,13 @@ use bytes::Bytes;
 use super::heard::Heard;
 use super::line::{self, End};
 use super::notes::Notes;
+use super::opening::Opened;
 use super::outbox::Outbox;
 use super::patience::{Manners, Patience, again_after};
 use super::work::{Item, Kind, Work};
 use crate::simulate::random::Random;
 use crate::storm::fleet::Phone;
+use crate::storm::history::Continuity;
 use crate::storm::net::Net;
 use crate::storm::scenario::{Crowd, Side};
 use crate::storm::tally::{Outcome, Stream};
@@ -65,6 +67,8 @@ impl Role {
 /// A member. What belongs to one session only is in [`line`].
 #[derive(Debug)]
 pub struct Member {
+    /// Its place among all; neighbours are `2n` and `2n + 1`.
+    pub number: usize,
     /// What it holds.
     pub phone: Phone,
     /// What it is.
@@ -86,9 +90,11 @@ pub struct Member {
 }
 
 impl Member {
-    /// One with nothing to do yet.
-    pub fn new(phone: Phone, role: Role, room: Bytes, notes: Notes, random: Random) -> Self {
-        Self {
+    /// One with nothing to do yet, and its session.
+    pub fn new(number: usize, opened: Opened, role: Role, notes: Notes, random: Random) -> (Self, Session) {
+        let Opened { phone, session, room } = opened;
+        let member = Self {
+            number,
             phone,
             role,
             room,
@@ -98,7 +104,8 @@ impl Member {
             is_behind: false,
             notes,
             random,
-        }
+        };
+        (member, session)
     }
 
     /// Lives until its outbox is closed. Gives the phone back.
@@ -108,6 +115,7 @@ impl Member {
             let since = Instant::now();
             let end = line::serve(&mut self, open).await;
             if matches!(end, End::Over) {
+                self.notes.record(|ledger| ledger.on_end(self.number));
                 break;
             }
             let was_up = since.elapsed();
@@ -120,6 +128,9 @@ impl Member {
 
     /// A try was turned away: it goes again, or that was all.
     pub fn on_turned_away(&mut self, mut item: Item, refusal: &wire::Refusal, now: Instant) {
+        if let Kind::Message { client_id } = &item.kind {
+            self.notes.record(|ledger| ledger.on_refusal(self.number, client_id, refusal));
+        }
         let refused = Outcome::Refused(refusal.code().name());
         self.notes.on_outcome(self.role.stream(&item.kind), item.due, refused);
         let retry_after = Duration::from_millis(refusal.retry_after_ms.into());
@@ -147,12 +158,49 @@ impl Member {
         self.outbox.on_ended();
     }
 
-    /// A message of the room is there, from a delivery or a page.
-    pub fn on_message(&mut self, message: &wire::Message) {
-        let is_new = message.room == self.room && self.heard.on_message(message.seq);
+    /// A message has its receipt.
+    pub fn on_stored(&mut self, item: &Item, seq: u64, now: Instant) {
+        if let Kind::Message { client_id } = &item.kind {
+            self.notes.record(|ledger| ledger.on_receipt(self.number, client_id, seq));
+        }
+        self.outbox.on_stored(seq);
+        self.notes.on_stored();
+        self.on_ended(item, Outcome::Done(now.saturating_duration_since(item.due)));
+    }
+
+    /// A message came by itself.
+    pub fn on_delivery(&mut self, message: &wire::Message) {
+        self.notes.record(|ledger| ledger.on_delivery(self.number, message));
+        self.on_message(message);
+    }
+
+    /// A message is in a page that was asked for. What one has already is not written down again: pages overlap.
+    pub fn on_fetched(&mut self, message: &wire::Message) {
+        if self.on_message(message) {
+            self.notes.record(|ledger| ledger.on_fetched(self.number, message));
+        }
+    }
+
+    /// The server says that events were dropped.
+    pub fn on_behind(&mut self) {
+        self.is_behind = true;
+        self.notes.record(|ledger| ledger.on_behind(self.number));
+    }
+
+    /// There is a message of this number in the room. True: for the first time.
+    pub fn on_number(&mut self, seq: u64) -> bool {
+        let is_new = self.heard.on_message(seq);
+        self.outbox.on_heard(self.heard.through());
+        is_new
+    }
+
+    /// True: for the first time.
+    fn on_message(&mut self, message: &wire::Message) -> bool {
+        let is_new = message.room == self.room && self.on_number(message.seq);
         if is_new && message.sender != self.phone.user.as_str() {
             self.notes.on_received();
         }
+        is_new
     }
 
     fn put_again(&mut self, item: Item, retry_after: Duration, now: Instant) {
@@ -170,7 +218,9 @@ impl Member {
         if let End::Dropped { drop, .. } = end {
             self.notes.on_back(*drop, Instant::now());
         }
-        self.is_behind |= !session.welcome.resumed;
+        let continuity = if session.welcome.resumed { Continuity::Resumed } else { Continuity::Fresh };
+        self.is_behind |= continuity == Continuity::Fresh;
+        self.notes.record(|ledger| ledger.on_session(self.number, continuity));
         Some(session)
     }
 

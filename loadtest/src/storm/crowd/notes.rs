@@ -5,6 +5,7 @@ use std::collections::BTreeMap;
 use std::rc::Rc;
 use std::time::{Duration, Instant};
 
+use super::ledger::Ledger;
 use crate::storm::tally::{Outcome, Stream, Tally};
 
 /// Cheap to clone.
@@ -16,6 +17,8 @@ pub struct Notes(Rc<RefCell<Book>>);
 pub struct Book {
     /// Counts and latencies; `None` before the run has begun.
     pub tally: Option<Tally>,
+    /// What was sent, answered and received; `None` before the run has begun.
+    pub ledger: Option<Ledger>,
     /// Sessions that the server ended without being stopped itself, by what it said.
     pub closed_by_server: BTreeMap<&'static str, u64>,
     /// Sessions that ended because a node was being stopped.
@@ -54,8 +57,16 @@ impl Dropped {
 
 impl Notes {
     /// The run begins.
-    pub fn begin(&self, tally: Tally) {
-        self.0.borrow_mut().tally = Some(tally);
+    pub fn begin(&self, tally: Tally, ledger: Ledger) {
+        let mut book = self.0.borrow_mut();
+        (book.tally, book.ledger) = (Some(tally), Some(ledger));
+    }
+
+    /// Something belongs into the record.
+    pub fn record(&self, write: impl FnOnce(&mut Ledger)) {
+        if let Some(ledger) = &mut self.0.borrow_mut().ledger {
+            write(ledger);
+        }
     }
 
     /// Something was due.

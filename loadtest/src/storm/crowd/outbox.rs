@@ -24,6 +24,10 @@ struct Inner {
     /// The drop that takes the connection away.
     dropped: Cell<Option<usize>>,
     is_closed: Cell<bool>,
+    /// The last message of the member that has a receipt.
+    stored: Cell<u64>,
+    /// The member has everything of its room up to here.
+    heard: Cell<u64>,
 }
 
 impl Outbox {
@@ -60,6 +64,21 @@ impl Outbox {
     /// Whether the member has nothing left to do.
     pub fn is_done(&self) -> bool {
         self.0.owed.get() == 0
+    }
+
+    /// Whether the member has heard everything that this neighbour has a receipt for.
+    pub fn has_heard(&self, neighbour: &Self) -> bool {
+        self.0.heard.get() >= neighbour.0.stored.get()
+    }
+
+    /// For the member: a message of its own is stored under this number.
+    pub fn on_stored(&self, seq: u64) {
+        self.0.stored.set(self.0.stored.get().max(seq));
+    }
+
+    /// For the member: it has everything of its room up to this number.
+    pub fn on_heard(&self, through: u64) {
+        self.0.heard.set(through);
     }
 
     /// For the member: takes over what is there.
@@ -108,6 +127,18 @@ mod tests {
         let mut work = Work::default();
         outbox.move_into(&mut work);
         assert!(!outbox.is_done());
+    }
+
+    #[test]
+    fn a_neighbour_has_heard_what_has_a_receipt_or_not() {
+        let (one, other) = (Outbox::default(), Outbox::default());
+        assert!(one.has_heard(&other));
+        other.on_stored(7);
+        other.on_stored(5);
+        one.on_heard(6);
+        assert!(!one.has_heard(&other) && other.has_heard(&one));
+        one.on_heard(7);
+        assert!(one.has_heard(&other));
     }
 
     #[test]
