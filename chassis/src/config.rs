@@ -122,7 +122,8 @@ fn explain(message: &str) -> String {
         return message.to_owned();
     };
     match quoted.map(|known| (distance(unknown, known), known)).min() {
-        Some((distance, known)) if distance <= 3 && distance < known.len() => {
+        // Where half of a short name is wrong any other is as likely: the message lists what there is.
+        Some((distance, known)) if distance <= 3 && distance * 2 < known.len() => {
             format!("{message}; did you mean `{known}`?")
         }
         _ => message.to_owned(),

@@ -64,6 +64,11 @@ fn bad_files_are_explained() {
             "listen = \"127.0.0.1:1\"\n[limits]\nseats = 3\nseat = 4",
             "gw.toml:4: limits.seat: unknown field `seat`, expected `seats` or `names`; did you mean `seats`?",
         ),
+        // A name of which half is wrong may be meant for any.
+        (
+            "listen = \"127.0.0.1:1\"\n[[door]]\npxxt = 3",
+            "gw.toml:3: door.pxxt: unknown field `pxxt`, expected `port`",
+        ),
         ("listen = \"127.0.0.1:1\"\n[limits]\nseats = 101", "gw.toml:3: limits.seats: greater than 100"),
         ("limits = { seats = 1 }", "gw.toml: listen: it is missing; add it"),
         (
