@@ -15,6 +15,9 @@ use serde_json::Value;
 
 use crate::failure::{Exit, Failure};
 
+/// The action that the audit shows for it.
+pub const CONFIG_RELOAD: &str = "config.reload";
+
 /// Reads a whole file, and gives the part of the session manager.
 pub type Read = fn(&Path) -> Result<Config, Failure>;
 
@@ -69,7 +72,7 @@ impl Reload {
         let now = table(&self.path)?;
         let entry = Entry {
             author: audit::SELF.to_owned(),
-            action: "config.reload".to_owned(),
+            action: CONFIG_RELOAD.to_owned(),
             reason: "SIGHUP".to_owned(),
             before: known.clone(),
             after: now.clone(),

@@ -4,6 +4,7 @@
 
 mod audit;
 mod author;
+mod changes;
 mod emergency;
 mod lanes;
 mod posture;

@@ -214,6 +214,9 @@ fn settings_of_overload_control_are_read_again_recorded_and_refused_if_they_cann
     let entry = &listed["entries"][0];
     assert_eq!((&entry["before"], &entry["after"]["lanes"]["seats"]), (&Value::Null, &64.into()));
 
+    let people = home.run(&["ctl", "audit"]).stdout;
+    assert!(people.contains("config.reload  SIGHUP: lanes.seats (default) -> 64"), "{people}");
+
     rewrite("seats = 128\nC1 = { guarantee = 99, ceiling = 100 }");
     until("the refusal to be in the log", || server.log().contains("the guarantees add up to").then_some(()));
     assert_eq!(seats(), 64, "nothing has changed");

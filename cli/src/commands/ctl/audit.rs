@@ -15,7 +15,8 @@ use crate::folder;
 use crate::output::{Output, printable};
 use crate::time_text::rfc3339;
 
-use super::text;
+use super::{changes, text};
+use crate::reload::CONFIG_RELOAD;
 
 /// Arguments of `ctl audit`.
 #[derive(Debug, Args)]
@@ -75,7 +76,12 @@ fn listing(said: &Value) -> String {
         let word = |name: &str| printable(text::string(entry, name)).into_owned();
         let at = rfc3339(entry.get("at_ms").and_then(Value::as_u64).unwrap_or(0));
         let no = text::cell(entry.get("no"));
-        lines.push(format!("{no:>5}  {at}  {}  {}  {}", word("author"), word("action"), word("reason")));
+        let mut line = format!("{no:>5}  {at}  {}  {}  {}", word("author"), word("action"), word("reason"));
+        if text::string(entry, "action") == CONFIG_RELOAD {
+            let side = |name| entry.get(name).unwrap_or(&Value::Null);
+            line += &format!(": {}", changes::between(side("before"), side("after")));
+        }
+        lines.push(line);
     }
     lines.push(verdict(said.get("report").unwrap_or(&Value::Null)));
     lines.join("\n")

@@ -15,13 +15,7 @@ pub async fn run(admin: &AdminArgs, output: Output) -> Result<(), Failure> {
 }
 
 fn sentences(result: &Value) -> String {
-    let value = |name| text::cell(result.get(name));
-    let mut text = format!(
-        "policy {}, {} seats, at most {} of them for background\n",
-        value("policy"),
-        value("seats"),
-        value("background_seats")
-    );
+    let mut text = who_may_have_seats(result);
     let lanes = ["class", "title", "in_use", "waiting", "guarantee", "ceiling", "predicted_wait_us"];
     let rates = ["admitted_per_s", "refused_per_s"];
     text += &grid(
@@ -34,6 +28,23 @@ fn sentences(result: &Value) -> String {
         text += &grid(&["protocol", "in use", "cap", "cost us"], protocols);
     }
     text
+}
+
+fn who_may_have_seats(result: &Value) -> String {
+    let value = |name| text::cell(result.get(name));
+    let (policy, seats) = (value("policy"), value("seats"));
+    match policy.as_str() {
+        "static" => {
+            format!(
+                "policy static, {seats} seats: each class has its own, none are lent, nothing is measured\n"
+            )
+        }
+        "none" => format!("policy none, {seats} seats: first come, first served\n"),
+        _ => {
+            let background = value("background_seats");
+            format!("policy {policy}, {seats} seats, at most {background} of them for background\n")
+        }
+    }
 }
 
 fn rows(list: Option<&Value>, names: &[&str]) -> Vec<Vec<String>> {
@@ -62,5 +73,18 @@ policy buslane, 512 seats, at most 400 of them for background
  protocol      in use  cap  cost us
  message.send  3       307  800";
         assert_eq!(sentences(&result), expected);
+    }
+
+    #[test]
+    fn a_policy_that_lends_nothing_says_so() {
+        let first = |policy| {
+            let result = json!({"policy": policy, "seats": 512, "background_seats": 512});
+            sentences(&result).lines().next().unwrap().to_owned()
+        };
+        assert_eq!(
+            first("static"),
+            "policy static, 512 seats: each class has its own, none are lent, nothing is measured"
+        );
+        assert_eq!(first("none"), "policy none, 512 seats: first come, first served");
     }
 }

@@ -26,17 +26,7 @@ fn sentences(result: &Value) -> String {
         lines.push(format!("  since     {}", rfc3339(since_ms)));
     }
     if let Some(cause) = here.get("cause").filter(|cause| !cause.is_null()) {
-        // Limits are as small as 0.01.
-        let number = |name| cause.get(name).and_then(Value::as_f64).unwrap_or_default();
-        let (value, limit) = (number("value"), number("limit"));
-        let side = if value < limit { "under" } else { "over" };
-        let short = |number: f64| (number * 1_000.0).round() / 1_000.0;
-        lines.push(format!(
-            "  cause     {} {} {side} {}",
-            text::cell(cause.get("signal")),
-            short(value),
-            short(limit)
-        ));
+        lines.push(format!("  cause     {}", over_its_limit(cause)));
     }
     if let Some(order) = result.get("order").filter(|order| !order.is_null()) {
         lines.push(format!("  reason    {}", printable(text::string(order, "reason"))));
@@ -57,6 +47,32 @@ fn sentences(result: &Value) -> String {
     lines.join("\n")
 }
 
+/// "timeouts 2.3 % over 1 %".
+fn over_its_limit(cause: &Value) -> String {
+    let number = |name| cause.get(name).and_then(Value::as_f64).unwrap_or_default();
+    let (value, limit) = (number("value"), number("limit"));
+    let side = if value < limit { "under" } else { "over" };
+    let signal = text::string(cause, "signal");
+    // Delays have their unit in their name, logins are compared with their mean, all others are shares.
+    let (scale, unit) = match signal {
+        "logins" => (1.0, " times the usual"),
+        delay if delay.ends_with("_ms") => (1.0, ""),
+        _ => (100.0, " %"),
+    };
+    let short = |number: f64| (number * scale * 10.0).round() / 10.0;
+    format!("{} {}{unit} {side} {}{unit}", printable(signal), short(value), short(limit))
+}
+
+/// The first admission level that is refused, and what that means: there are 128 to a class.
+fn level(value: Option<&Value>) -> String {
+    match value.and_then(Value::as_u64) {
+        None => "-".to_owned(),
+        Some(level) if level >= 1_024 => format!("{level} (nothing is cut)"),
+        Some(level) if level % 128 == 0 => format!("{level} (C{} and what comes after it)", level / 128),
+        Some(level) => format!("{level} (part of C{} and what comes after it)", level / 128),
+    }
+}
+
 fn nodes(result: &Value) -> String {
     let rows: Vec<Vec<String>> = result
         .get("nodes")
@@ -70,13 +86,13 @@ fn nodes(result: &Value) -> String {
                 // What was said too long ago is not known.
                 _ => "unknown".to_owned(),
             };
-            let names = ["level", "background_per_s", "ledger_ms", "order", "age_ms"];
-            let mut row = vec![text::cell(node.get("node")), posture];
+            let names = ["background_per_s", "ledger_ms", "order", "age_ms"];
+            let mut row = vec![text::cell(node.get("node")), posture, level(node.get("level"))];
             row.extend(names.map(|name| text::cell(node.get(name))));
             row
         })
         .collect();
-    grid(&["node", "posture", "level", "background/s", "ledger ms", "order", "age ms"], rows)
+    grid(&["node", "posture", "cut at level", "background/s", "ledger ms", "order", "age ms"], rows)
 }
 
 #[cfg(test)]
@@ -102,16 +118,30 @@ mod tests {
         let expected = "\
 EMERGENCY (ordered)
   since     2026-11-21T03:49:46.123Z
-  cause     timeouts 0.023 over 0.01
+  cause     timeouts 2.3 % over 1 %
   reason    drill
   author    kim
   expires   2026-11-21T03:50:16.123Z
   measured  guard
   effective on 1 of 2 nodes after 12 ms
   coming    NORMAL from 2026-11-21T03:50:16.123Z until 2026-11-21T03:50:17.123Z: later
- node  posture    level  background/s  ledger ms  order  age ms
- a     EMERGENCY  1024   12.5          0          7      20
- b     unknown    -      -             -          -      -";
+ node  posture    cut at level           background/s  ledger ms  order  age ms
+ a     EMERGENCY  1024 (nothing is cut)  12.5          0          7      20
+ b     unknown    -                      -             -          -      -";
         assert_eq!(sentences(&result), expected);
+    }
+
+    #[test]
+    fn numbers_say_what_they_are() {
+        let cause = |signal: &str, value: f64, limit: f64| {
+            over_its_limit(&json!({"signal": signal, "value": value, "limit": limit}))
+        };
+        assert_eq!(cause("seats_busy", 0.957, 0.95), "seats_busy 95.7 % over 95 %");
+        assert_eq!(cause("dependency", 0.4, 0.5), "dependency 40 % under 50 %");
+        assert_eq!(cause("logins", 3.21, 3.0), "logins 3.2 times the usual over 3 times the usual");
+        assert_eq!(cause("foreground_wait_ms", 6.04, 5.0), "foreground_wait_ms 6 over 5");
+        assert_eq!(level(Some(&json!(640))), "640 (C5 and what comes after it)");
+        assert_eq!(level(Some(&json!(700))), "700 (part of C5 and what comes after it)");
+        assert_eq!(level(None), "-");
     }
 }
