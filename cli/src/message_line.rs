@@ -147,6 +147,6 @@ mod tests {
     fn a_message_cannot_move_the_cursor_of_a_terminal() {
         let output = Output { json: false, colour: false };
         let line = sentence(&message(Content::Body("\x1b[2Jboo".into())), &output);
-        assert_eq!(line, "03:50     7 alice: \\u{1b}[2Jboo");
+        assert_eq!(line, "03:50Z     7 alice: \\u{1b}[2Jboo");
     }
 }

@@ -11,9 +11,9 @@ pub fn rfc3339(ms: UnixMs) -> String {
     at(ms).and_then(|t| t.format(&Rfc3339).ok()).unwrap_or_else(|| ms.to_string())
 }
 
-/// `03:50`, in UTC.
+/// `03:50Z`, in UTC.
 pub fn hour_minute(ms: UnixMs) -> String {
-    at(ms).map_or_else(String::new, |t| format!("{:02}:{:02}", t.hour(), t.minute()))
+    at(ms).map_or_else(String::new, |t| format!("{:02}:{:02}Z", t.hour(), t.minute()))
 }
 
 fn at(ms: UnixMs) -> Option<OffsetDateTime> {
@@ -27,7 +27,7 @@ mod tests {
     #[test]
     fn times_are_written_in_utc() {
         assert_eq!(rfc3339(1_795_233_016_123), "2026-11-21T03:50:16.123Z");
-        assert_eq!(hour_minute(1_795_233_016_123), "03:50");
+        assert_eq!(hour_minute(1_795_233_016_123), "03:50Z");
         assert_eq!(rfc3339(0), "1970-01-01T00:00:00Z");
     }
 
