@@ -11,6 +11,7 @@ use buslane_client::{AppState, CaSource, Client, FirstLogin, Options, State, Sto
 use buslane_shared::id::RoomId;
 use serde_json::Value;
 use tokio::runtime::Runtime;
+use tokio::time::MissedTickBehavior;
 
 use crate::support::{Home, Server, until};
 
@@ -141,10 +142,13 @@ async fn talk(alice: Client, room: RoomId, over: Arc<AtomicBool>) -> usize {
     let mut state = alice.state();
     state.mark_unchanged();
     let mut sent = 0;
+    // Nothing is waited for here: it is the pace of a conversation.
+    let mut pace = tokio::time::interval(Duration::from_millis(250));
+    pace.set_missed_tick_behavior(MissedTickBehavior::Delay);
     while !over.load(Ordering::Relaxed) {
+        pace.tick().await;
         alice.send(room, format!("message {sent}")).await.unwrap().receipt().await.unwrap();
         sent += 1;
-        tokio::time::sleep(Duration::from_millis(250)).await;
         let broke = state.has_changed().unwrap();
         assert!(!broke, "alice's session broke: {:?}", *state.borrow_and_update());
     }
