@@ -15,3 +15,6 @@ pub use self::check::check;
 pub use self::findings::{Findings, Held, Promise};
 pub use self::logs::{Reader, RoomLog, read_logs};
 pub use self::record::{Continuity, Device, ENTRIES_MAX, Record, Room};
+
+#[cfg(test)]
+mod tests;

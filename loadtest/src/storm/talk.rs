@@ -21,9 +21,10 @@ use bytes::Bytes;
 use tokio::task::LocalSet;
 
 use self::metronome::Metronome;
-use self::speaker::Speaker;
+use self::speaker::{Speaker, Witness};
 use super::fleet::{self, Phone};
 use super::generator::Cue;
+use super::history::{Continuity, Record};
 use super::net::Net;
 use super::scenario::{Side, Talk};
 use super::stage::Stage;
@@ -72,16 +73,6 @@ pub struct Seen {
     pub rooms: Vec<Bytes>,
 }
 
-/// What happened to each message, in order.
-pub type Record = Vec<Note>;
-
-/// One thing that happened.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Note {
-    /// Nothing yet.
-    Nothing,
-}
-
 /// What all tasks of this thread share.
 struct Shared {
     tally: Tally,
@@ -102,6 +93,15 @@ impl Shared {
             self.postures.push((Instant::now(), posture));
             stage.live.set_posture(posture);
         }
+    }
+
+    /// The person of this number, as the record knows it. Its session is open already.
+    fn witness(&mut self, n: usize, names: &[String], rooms: &[Bytes], began: Instant) -> Witness {
+        let device = self.record.device(names.get(n).map_or("", String::as_str));
+        let pair = names.iter().skip(n - n % 2).take(2).map(String::as_str);
+        let room = self.record.room(rooms.get(n / 2).map_or(&[], |room| room), pair.filter(|_| n % 2 == 0));
+        self.record.on_session(device, Continuity::Fresh, began);
+        Witness { device, room }
     }
 
     fn on_received(&mut self, conversation: u32, number: u32, now: Instant) {
@@ -152,15 +152,21 @@ async fn play(stage: Stage, plan: Plan, cue: Cue) -> anyhow::Result<Seen> {
         postures: Vec::new(),
         closed_by_server: HashMap::new(),
         drained: 0,
-        record: Record::new(),
+        record: Record::new(timing.begin()),
         on_the_way: HashMap::new(),
         deadline: Duration::from_millis(plan.talk.deadline_ms.into()),
     }));
     let mut tasks = Vec::with_capacity(speakers.len());
     let mut outboxes = Vec::with_capacity(speakers.len());
-    for speaker in speakers {
+    for (n, speaker) in speakers.into_iter().enumerate() {
         outboxes.push(speaker.outbox());
-        tasks.push(tokio::task::spawn_local(speaker.run(stage.clone(), net.clone(), shared.clone())));
+        let witness = shared.borrow_mut().witness(n, &names, &rooms, timing.begin());
+        tasks.push(tokio::task::spawn_local(speaker.run(
+            stage.clone(),
+            net.clone(),
+            shared.clone(),
+            witness,
+        )));
     }
     send_all(&stage, &plan, &timing, &shared, &outboxes).await;
     arrive(&stage, &shared).await;

@@ -17,6 +17,7 @@ use tokio::sync::Notify;
 
 use super::Shared;
 use crate::storm::fleet::Phone;
+use crate::storm::history::{Continuity, Device, Room};
 use crate::storm::net::{Net, Turned};
 use crate::storm::scenario::Side;
 use crate::storm::stage::Stage;
@@ -77,6 +78,15 @@ impl Outbox {
     }
 }
 
+/// A person, as the record of the thread knows it.
+#[derive(Debug, Clone, Copy)]
+pub struct Witness {
+    /// The phone.
+    pub device: Device,
+    /// Its conversation.
+    pub room: Room,
+}
+
 /// A person with a session.
 pub struct Speaker {
     phone: Phone,
@@ -135,11 +145,23 @@ impl Speaker {
     }
 
     /// Speaks and listens until the outbox is closed.
-    pub async fn run(mut self, stage: Stage, net: Rc<Net>, shared: Rc<RefCell<Shared>>) -> Phone {
-        let mut talk = Talking { stage, shared, letter: None, next_id: FIRST_ID + 1 };
+    pub async fn run(
+        mut self,
+        stage: Stage,
+        net: Rc<Net>,
+        shared: Rc<RefCell<Shared>>,
+        witness: Witness,
+    ) -> Phone {
+        let mut talk = Talking { stage, shared, witness, letter: None, next_id: FIRST_ID + 1 };
         while !self.outbox.0.closed.get() && !talk.stage.stop.is_cancelled() {
             let Some(session) = self.session.take() else {
                 self.session = self.come_back(&net, &talk.stage).await;
+                if let Some(session) = &self.session {
+                    let resumed = session.welcome.resumed;
+                    let continuity = if resumed { Continuity::Resumed } else { Continuity::Fresh };
+                    let mut shared = talk.shared.borrow_mut();
+                    shared.record.on_session(talk.witness.device, continuity, Instant::now());
+                }
                 continue;
             };
             let end = talk.serve(&mut self, session).await;
@@ -148,7 +170,9 @@ impl Speaker {
             }
             let mut shared = talk.shared.borrow_mut();
             match end {
-                End::Stopped => {}
+                // Who was interrupted has not waited for what was on its way.
+                End::Stopped if talk.stage.stop.is_cancelled() => {}
+                End::Stopped => shared.record.on_end(talk.witness.device, Instant::now()),
                 End::Drained => shared.drained += 1,
                 End::Closed(why) => *shared.closed_by_server.entry(why).or_default() += 1,
             }
@@ -188,6 +212,7 @@ const FIRST_ID: u64 = 1;
 struct Talking {
     stage: Stage,
     shared: Rc<RefCell<Shared>>,
+    witness: Witness,
     /// On the way to the server, or waiting to go again.
     letter: Option<Letter>,
     next_id: u64,
@@ -282,10 +307,13 @@ impl Talking {
         letter: Letter,
     ) -> Result<(), quinn::WriteError> {
         let id = self.id();
+        let Witness { device, room } = self.witness;
+        let body = body(letter.conversation, letter.number, speaker.body_bytes);
+        self.shared.borrow_mut().record.on_sent(device, room, &letter.client_id, &body, Instant::now());
         let send = wire::Send {
             room: speaker.room.clone(),
             client_id: letter.client_id,
-            body: body(letter.conversation, letter.number, speaker.body_bytes),
+            body,
             mentions: Vec::new(),
         };
         let request = wire::Request { id, deadline_ms: SEND_LIMIT_MS, op: Some(request::Op::Send(send)) };
@@ -312,15 +340,18 @@ impl Talking {
         line.asked = None;
         let Some(letter) = &self.letter else { return };
         let now = Instant::now();
+        let Witness { device, room } = self.witness;
         let mut shared = self.shared.borrow_mut();
         match answer.result {
-            Some(wire::answer::Result::Receipt(_)) => {
+            Some(wire::answer::Result::Receipt(receipt)) => {
+                shared.record.on_receipt(device, room, &letter.client_id, receipt.seq, now);
                 let latency = now.saturating_duration_since(letter.due);
                 shared.tally.on_outcome(Stream::Receipt, letter.due, now, Outcome::Done(latency));
                 self.letter = None;
             }
             Some(wire::answer::Result::Refusal(refusal)) => {
                 let name = refusal.code().name();
+                shared.record.on_refusal(device, room, &letter.client_id, &refusal, now);
                 shared.tally.on_outcome(Stream::Receipt, letter.due, now, Outcome::Refused(name));
                 let wait = Duration::from_millis(refusal.retry_after_ms.max(1).into());
                 line.again_at = Some(tokio::time::Instant::now() + wait);
@@ -334,6 +365,10 @@ impl Talking {
         line.unseen += 1;
         match event.kind {
             Some(event::Kind::Delivery(delivery)) => {
+                if let Some(message) = &delivery.message {
+                    let mut shared = self.shared.borrow_mut();
+                    shared.record.on_delivery(self.witness.device, message, Instant::now());
+                }
                 let numbers = delivery.message.and_then(|message| match message.content {
                     Some(message::Content::Body(body)) => numbers(&body),
                     _ => None,
@@ -341,6 +376,9 @@ impl Talking {
                 if let Some((conversation, number)) = numbers {
                     self.shared.borrow_mut().on_received(conversation, number, Instant::now());
                 }
+            }
+            Some(event::Kind::Behind(_)) => {
+                self.shared.borrow_mut().record.on_behind(self.witness.device, Instant::now());
             }
             Some(event::Kind::Posture(changed)) => {
                 line.ping_interval = Duration::from_millis(changed.ping_interval_ms.max(1_000).into());

@@ -37,9 +37,12 @@ impl Hearing {
             self.got.entry(seq).or_insert(None);
             return Heard::New;
         }
-        let (low, high) = self.by_span.entry(happening.span).or_insert((seq, seq));
-        (*low, *high) = (seq.min(*low), seq.max(*high));
         let before = self.got.insert(seq, Some(happening.leg));
+        // What comes again says nothing about what came beside it.
+        if before.flatten().is_none() {
+            let (low, high) = self.by_span.entry(happening.span).or_insert((seq, seq));
+            (*low, *high) = (seq.min(*low), seq.max(*high));
+        }
         let (session, last) = self.last;
         let goes_on = session == happening.session;
         self.last = (happening.session, if goes_on { seq.max(last) } else { seq });
