@@ -107,6 +107,11 @@ pub fn amount_label(value: f64) -> String {
     }
 }
 
+/// A latency on its axis: `0.1 ms`, `10 s`.
+pub fn latency_label(ms: f64) -> String {
+    if ms < 1e3 { format!("{} ms", words::digits(ms, 6)) } else { format!("{} s", amount_label(ms / 1e3)) }
+}
+
 /// Rows for labels that must not touch each other: the first row in which each has room, `None` where none has.
 /// `labels`: where each begins and how wide it is, by their beginning.
 pub fn rows(labels: &[(f64, f64)], rows_max: usize) -> Vec<Option<usize>> {
@@ -169,6 +174,13 @@ mod tests {
         assert_eq!(time_label(90.0, 3_600.0), "90 s");
         assert_eq!((amount_label(2_500.0), amount_label(25_000.0)), ("2,500".to_owned(), "25k".to_owned()));
         assert_eq!((amount_label(1_200_000.0), amount_label(0.25)), ("1.2M".to_owned(), "0.25".to_owned()));
+    }
+
+    #[test]
+    fn latencies_have_units() {
+        for (ms, wanted) in [(0.01, "0.01 ms"), (100.0, "100 ms"), (1_000.0, "1 s"), (100_000.0, "100 s")] {
+            assert_eq!(latency_label(ms), wanted);
+        }
     }
 
     #[test]

@@ -99,16 +99,12 @@ impl Chart<'_> {
             to_s: timeline.to_s,
             rows: &self.readings,
         };
-        let keys: String = self
-            .keys
-            .iter()
-            .map(|key| format!("<li><i class=\"key {}\"></i>{}</li>", key.class, text(&key.words)))
-            .collect();
         let title =
             if self.title.is_empty() { String::new() } else { format!("<h3>{}</h3>", text(self.title)) };
         let note = self.note_with(timeline);
         format!(
-            "<figure class=\"chart\"><figcaption>{title}<ul class=\"keys\">{keys}</ul></figcaption>{drawings}<script type=\"application/json\">{}</script>{note}</figure>",
+            "<figure class=\"chart\"><figcaption>{title}{}</figcaption>{drawings}<script type=\"application/json\">{}</script>{note}</figure>",
+            legend(&self.keys),
             data(&pointed)
         )
     }
@@ -123,6 +119,15 @@ impl Chart<'_> {
             (true, true) => String::new(),
             _ => format!("<p class=\"note\">{} {joined}</p>", text(self.note)),
         }
+    }
+}
+
+/// What colours mean, as a list.
+pub fn legend(keys: &[Key]) -> String {
+    let item = |key: &Key| format!("<li><i class=\"key {}\"></i>{}</li>", key.class, text(&key.words));
+    match keys {
+        [] => String::new(),
+        _ => format!("<ul class=\"keys\">{}</ul>", keys.iter().map(item).collect::<String>()),
     }
 }
 

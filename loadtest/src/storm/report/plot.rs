@@ -1,6 +1,6 @@
 //! A rectangle with a time axis and a scale, drawn as SVG: grid, areas, lines, and what lies behind them.
 
-use super::axis::{Scale, amount_label, time_label, time_ticks};
+use super::axis::{Scale, time_label, time_ticks};
 use super::escape::text;
 
 /// For which screens a picture is drawn: text keeps its size, so each has its own drawing.
@@ -42,7 +42,7 @@ impl Size {
 }
 
 /// Room for the labels of a scale.
-pub const LEFT: f64 = 46.0;
+pub const LEFT: f64 = 52.0;
 
 /// Room behind the last point, for half of the last label.
 pub const RIGHT: f64 = 14.0;
@@ -85,6 +85,11 @@ impl Plot {
         self.left + self.width * share.clamp(0.0, 1.0)
     }
 
+    /// Whether a time is on its axis.
+    pub fn holds(&self, at_s: f64) -> bool {
+        self.from_s <= at_s && at_s <= self.to_s
+    }
+
     /// Where a value is.
     pub fn y(&self, value: f64) -> f64 {
         self.top + self.height * (1.0 - self.scale.place(value))
@@ -111,7 +116,7 @@ impl Plot {
     }
 
     /// Lines and labels of the scale.
-    pub fn grid(&self, ticks: usize) -> String {
+    pub fn grid(&self, ticks: usize, label: fn(f64) -> String) -> String {
         let line = |value: f64| {
             let y = self.y(value);
             format!(
@@ -120,7 +125,7 @@ impl Plot {
                 self.right(),
                 self.left - 6.0,
                 y + 4.0,
-                amount_label(value)
+                label(value)
             )
         };
         self.scale.ticks(ticks).into_iter().map(line).collect()

@@ -3,7 +3,7 @@
 
 use super::words::{self, count, list, ms, percent, seconds, times};
 use crate::storm::result::{Run, Second, Summary, Verdict};
-use crate::storm::scenario::Side;
+use crate::storm::scenario::{Scenario, Side};
 use crate::storm::tally::Stream;
 
 /// From here on load is told as a multiple of what the server can do.
@@ -16,10 +16,16 @@ const LOGINS: [Stream; 2] = [Stream::LookLogin, Stream::WakeLogin];
 
 /// The whole verdict.
 pub fn verdict(run: &Run) -> String {
-    let mut sentences = vec![words::capitalised(&format!("{}, {}.", load(run), conversations(&run.summary)))];
+    let mut sentences = vec![opening(run)];
     sentences.extend(came_in(run));
     sentences.extend(history(&run.summary));
     sentences.join(" ")
+}
+
+fn opening(run: &Run) -> String {
+    let load = load(run);
+    let pause = if load.ends_with('–') { "" } else { "," };
+    words::capitalised(&format!("{load}{pause} {}.", conversations(&run.summary)))
 }
 
 /// `passed`, or what else.
@@ -78,8 +84,15 @@ fn load(run: &Run) -> String {
     }
     match run.marks.first() {
         Some((_, what)) => format!("while {what}"),
-        None => format!("in {} s of everyday load", run.plan.phases.storm_s),
+        None if is_everyday(&run.plan) => format!("in {} s of everyday load", run.plan.phases.storm_s),
+        None => format!("in the {} s of this storm", run.plan.phases.storm_s),
     }
+}
+
+/// Nothing but conversations.
+fn is_everyday(plan: &Scenario) -> bool {
+    let nobody = plan.logins.is_empty() && plan.crowd.is_empty() && plan.events.is_empty();
+    nobody && plan.flood.is_none() && plan.silent.is_none()
 }
 
 fn flood(run: &Run) -> Option<String> {

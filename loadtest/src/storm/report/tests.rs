@@ -15,7 +15,7 @@ const PAGE_BYTES_MAX: usize = 600 * 1024;
 fn the_verdict_is_a_sentence_of_figures() {
     assert_eq!(
         verdict_sentence(&storm()),
-        "While 29,000 phones a second wanted in – 13x what this server can do –, 99.983 % of the messages of people in \
+        "While 29,000 phones a second wanted in – 13x what this server can do – 99.983 % of the messages of people in \
          conversations arrived, at 1.08x their quiet p99 (0.61 ms → 0.66 ms). Everybody was in after 43 s. No message with a \
          receipt was lost, doubled or out of order."
     );

@@ -38,12 +38,12 @@ pub fn seconds(value: f64) -> String {
     format!("{} s", three_digits(value))
 }
 
-/// A share as percent, cut off behind three digits and never rounded up.
+/// A share as percent, cut off and never rounded up: behind three digits where nearly all is at stake, else behind one.
 pub fn percent(share: f64) -> String {
+    let steps = if share >= 0.99 { 1_000.0 } else { 10.0 };
     // What a share like 0.9998 cannot express exactly must not cost it a digit.
-    let cut = (share * 100_000.0 + 1e-6).floor() / 1_000.0;
-    let text = format!("{cut:.3}");
-    format!("{} %", text.trim_end_matches('0').trim_end_matches('.'))
+    let cut = (share * 100.0 * steps + 1e-6).floor() / steps;
+    format!("{cut} %")
 }
 
 /// A factor: `1.08x`, `13x`.
@@ -126,9 +126,14 @@ mod tests {
 
     #[test]
     fn what_is_not_all_does_not_read_as_all() {
-        for (share, wanted) in
-            [(1.0, "100 %"), (0.999_999_9, "99.999 %"), (0.9998, "99.98 %"), (0.41, "41 %"), (0.0, "0 %")]
-        {
+        for (share, wanted) in [
+            (1.0, "100 %"),
+            (0.999_999_9, "99.999 %"),
+            (0.9998, "99.98 %"),
+            (0.98259, "98.2 %"),
+            (0.41, "41 %"),
+            (0.0, "0 %"),
+        ] {
             assert_eq!(percent(share), wanted);
         }
     }

@@ -1,7 +1,7 @@
 //! Latencies of one stream over time: half, 99 of 100 and the slowest, by orders of magnitude.
 
 use super::{Chart, Key, Reading, absent};
-use crate::storm::report::axis::Scale;
+use crate::storm::report::axis::{Scale, latency_label};
 use crate::storm::report::plot::{Plot, Size, TIME_AXIS, picture};
 use crate::storm::report::timeline::Timeline;
 use crate::storm::report::words;
@@ -80,7 +80,7 @@ pub fn chart(run: &Run, timeline: &Timeline, stream: Stream, height: f64) -> Str
     let scale = Scale::log(latency.values().chain(quiet));
     let chart = Chart {
         title: &title,
-        note: "In milliseconds, each ten times the one below; by when things were due, waits and all tries counted.",
+        note: "Each line is ten times the one below. By when things were due, waits and all tries counted.",
         keys: keys(quiet),
         readings: latency.readings(),
     };
@@ -109,12 +109,12 @@ pub fn drawn(run: &Run, latency: &Latency, frame: Frame) -> String {
     let plot = Plot::new(frame.size, 8.0, frame.height, frame.span_s, frame.scale);
     let body = [
         plot.storm(f64::from(run.plan.phases.storm_s)),
-        plot.grid(5),
+        plot.grid(5, latency_label),
         frame.quiet.map(|quiet| plot.level(quiet, "l-quiet")).unwrap_or_default(),
         latency.lines(&plot),
-        run.marks.iter().map(|(at_s, _)| plot.event(*at_s)).collect(),
+        run.marks.iter().filter(|(at_s, _)| plot.holds(*at_s)).map(|(at_s, _)| plot.event(*at_s)).collect(),
         plot.time_axis(frame.size),
     ]
     .concat();
-    picture(frame.size, plot.bottom() + TIME_AXIS, &plot, "Latency over time, in milliseconds", &body)
+    picture(frame.size, plot.bottom() + TIME_AXIS, &plot, "Latency over time", &body)
 }

@@ -34,7 +34,8 @@ pub fn height(run: &Run, size: Size) -> f64 {
 /// Lines and labels; the labels end at the top of the plots.
 pub fn drawn(run: &Run, size: Size, plots: &[&Plot]) -> String {
     let Some(first) = plots.first() else { return String::new() };
-    let lines = run.marks.iter().flat_map(|(at_s, _)| plots.iter().map(|plot| plot.event(*at_s)));
+    let inside = run.marks.iter().filter(|(at_s, _)| first.holds(*at_s));
+    let lines = inside.flat_map(|(at_s, _)| plots.iter().map(|plot| plot.event(*at_s)));
     let labels = placed(run, size, first).into_iter().filter_map(|mark| label(&mark, first));
     lines.chain(labels).collect()
 }
@@ -42,6 +43,7 @@ pub fn drawn(run: &Run, size: Size, plots: &[&Plot]) -> String {
 fn placed(run: &Run, size: Size, plot: &Plot) -> Vec<Mark> {
     let mut marks: Vec<Mark> = (1..)
         .zip(&run.marks)
+        .filter(|(_, (at_s, _))| plot.holds(*at_s))
         .map(|(number, (at_s, what))| Mark {
             number,
             at_s: *at_s,

@@ -1,7 +1,7 @@
 //! What it took: memory and processors of the server and of the driver, and the packets of a flood.
 
 use super::{Chart, Key, Reading, absent};
-use crate::storm::report::axis::Scale;
+use crate::storm::report::axis::{Scale, amount_label};
 use crate::storm::report::plot::{Plot, Size, TIME_AXIS, picture};
 use crate::storm::report::timeline::Timeline;
 use crate::storm::result::{Run, Second};
@@ -101,7 +101,7 @@ fn drawn(run: &Run, timeline: &Timeline, title: &str, lines: &[&Line]) -> String
     let step_s = timeline.step as f64;
     let body = [
         plot.storm(f64::from(run.plan.phases.storm_s)),
-        plot.grid(3),
+        plot.grid(3, amount_label),
         lines.iter().map(|line| plot.line(&begins_s, step_s, &line.values, line.class)).collect(),
         plot.time_axis(Size::Narrow),
     ]

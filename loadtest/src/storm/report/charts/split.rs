@@ -3,7 +3,7 @@
 //! Foreground has a plot of its own first, because beside a storm it is too small to be seen.
 
 use super::{Chart, Key, Reading, marks, posture};
-use crate::storm::report::axis::Scale;
+use crate::storm::report::axis::{Scale, amount_label};
 use crate::storm::report::plot::{Plot, Size, TIME_AXIS, picture};
 use crate::storm::report::timeline::{BACKGROUND, FOREGROUND, Timeline, stacked};
 use crate::storm::result::{Run, StreamSecond};
@@ -11,6 +11,9 @@ use crate::storm::tally::Stream;
 
 /// Room for a caption over a plot.
 const CAPTION: f64 = 26.0;
+
+/// Over what people wait for, so that its upper edge is seen.
+const HEADROOM: f64 = 1.2;
 
 /// Amounts a second, point by point.
 #[derive(Debug, Clone, PartialEq)]
@@ -125,11 +128,11 @@ fn drawn(run: &Run, split: &Split, span_s: (f64, f64), spells: &[posture::Spell]
     let mut plots = Vec::new();
     let storm_s = f64::from(run.plan.phases.storm_s);
     if !split.is_foreground_alone() {
-        let most = split.foreground.iter().chain(&split.foreground_offered).copied();
+        let most = split.foreground.iter().chain(&split.foreground_offered).map(|amount| amount * HEADROOM);
         let people = Plot::new(size, top, 90.0, span_s, Scale::linear(most));
         body += &[
             people.storm(storm_s),
-            people.grid(2),
+            people.grid(2, amount_label),
             split.foreground_alone(&people),
             people.caption("What people wait for, a second"),
         ]
@@ -137,11 +140,12 @@ fn drawn(run: &Run, split: &Split, span_s: (f64, f64), spells: &[posture::Spell]
         top = people.bottom() + CAPTION + 6.0;
         plots.push(people);
     }
+    let most = split.most() * if plots.is_empty() { HEADROOM } else { 1.0 };
     let height = if size == Size::Wide { 250.0 } else { 210.0 };
-    let all = Plot::new(size, top, height, span_s, Scale::linear([split.most()].into_iter()));
+    let all = Plot::new(size, top, height, span_s, Scale::linear([most].into_iter()));
     body += &[
         all.storm(storm_s),
-        all.grid(5),
+        all.grid(5, amount_label),
         split.stack(&all),
         all.caption("Everything, a second"),
         all.time_axis(size),
@@ -166,7 +170,7 @@ pub fn small(run: &Run, split: &Split, span_s: (f64, f64), most: f64) -> String 
         Plot::new(Size::Narrow, posture::HEIGHT + 8.0, 170.0, span_s, Scale::linear([most].into_iter()));
     let body = [
         plot.storm(f64::from(run.plan.phases.storm_s)),
-        plot.grid(4),
+        plot.grid(4, amount_label),
         split.stack(&plot),
         plot.time_axis(Size::Narrow),
         posture::band(&plot, 0.0, &spells),

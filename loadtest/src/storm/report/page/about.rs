@@ -43,10 +43,11 @@ fn facts(run: &Run) -> String {
         (
             "capacity measured before",
             format!(
-                "{} logins or {} messages a second on {} processors",
+                "{} logins or {} messages a second on {} {}",
                 count(capacity.logins_per_s),
                 count(capacity.messages_per_s),
-                three_digits(capacity.processors)
+                three_digits(capacity.processors),
+                if capacity.processors == 1.0 { "processor" } else { "processors" }
             ),
         ),
         ("cost at the server", costs(&summary.server_cpu_us)),

@@ -3,7 +3,7 @@
 use crate::storm::report::escape::text;
 use crate::storm::report::figure::Figure;
 use crate::storm::report::words::{NOT_MEASURED, count, digits, or_not, three_digits};
-use crate::storm::result::{Check, PhaseFigures, QUANTILES, Run};
+use crate::storm::result::{Check, PhaseFigures, QUANTILES, Run, StreamFigures};
 use crate::storm::tally::Stream;
 use crate::storm::timing::Phase;
 
@@ -27,9 +27,10 @@ fn check(check: &Check) -> String {
     } else {
         "<td class=\"state bad\">✗ fails</td>"
     };
-    let title = Figure::named(&check.name).map_or_else(String::new, |figure| format!("{}<br>", figure.title));
+    let title = Figure::named(&check.name).map_or_else(String::new, |figure| format!("{} ", figure.title));
+    let known = if title.is_empty() { "" } else { "also" };
     format!(
-        "<tr>{state}<td>{title}<code>{}</code></td><td class=\"n\">{}</td><td class=\"n\">{}</td></tr>",
+        "<tr>{state}<td>{title}<code class=\"{known}\">{}</code></td><td class=\"n\">{}</td><td class=\"n\">{}</td></tr>",
         text(&check.name),
         text(&check.limit),
         text(&or_not(check.value, |value| digits(value, 6)))
@@ -41,13 +42,7 @@ pub fn streams(run: &Run) -> String {
     if run.streams.is_empty() {
         return "<p class=\"absent\">Not measured.</p>".to_owned();
     }
-    let rows: String = run
-        .streams
-        .iter()
-        .flat_map(|(stream, figures)| {
-            figures.phases.iter().map(|(phase, figures)| row(*stream, *phase, figures))
-        })
-        .collect();
+    let rows: String = run.streams.iter().map(|(stream, figures)| stream_rows(*stream, figures)).collect();
     let heads: String = QUANTILES
         .iter()
         .filter(|share| is_shown(**share))
@@ -66,7 +61,12 @@ fn quantile_name(share: f64) -> String {
     if share >= 1.0 { "max".to_owned() } else { format!("p{}", digits(share * 100.0, 4)) }
 }
 
-fn row(stream: Stream, phase: Phase, figures: &PhaseFigures) -> String {
+fn stream_rows(stream: Stream, figures: &StreamFigures) -> String {
+    let titles = std::iter::once(text(stream.title())).chain(std::iter::repeat(String::new()));
+    figures.phases.iter().zip(titles).map(|((phase, figures), title)| row(&title, *phase, figures)).collect()
+}
+
+fn row(title: &str, phase: Phase, figures: &PhaseFigures) -> String {
     let counts = figures.counts;
     let numbers = [counts.offered, counts.done, counts.put_off, counts.refused, counts.failed];
     let numbers = numbers.map(|number| format!("<td class=\"n\">{}</td>", count(number as f64))).concat();
@@ -79,7 +79,6 @@ fn row(stream: Stream, phase: Phase, figures: &PhaseFigures) -> String {
         })
         .map(|latency| format!("<td class=\"n\">{latency}</td>"))
         .collect();
-    let title = if phase == Phase::Quiet { text(stream.title()) } else { String::new() };
     format!("<tr><td>{title}</td><td>{}</td>{numbers}{latencies}</tr>", phase.name())
 }
 

@@ -2,9 +2,9 @@
 
 use super::top;
 use crate::storm::report::axis::Scale;
-use crate::storm::report::charts::Chart;
 use crate::storm::report::charts::latency::{self, Frame, Latency};
 use crate::storm::report::charts::split::{self, Split};
+use crate::storm::report::charts::{Chart, Key, legend};
 use crate::storm::report::compare;
 use crate::storm::report::escape::text;
 use crate::storm::report::plot::Size;
@@ -25,8 +25,9 @@ pub fn section(runs: &[Run]) -> String {
     let shared = Shared::of(runs);
     let columns: String = runs.iter().map(|run| column(run, &shared)).collect();
     format!(
-        "<section id=\"side-by-side\"><h2>Side by side</h2><p>{}</p><div class=\"multiples\">{columns}</div>{}</section>",
+        "<section id=\"side-by-side\"><h2>Side by side</h2><p>{}</p>{}<div class=\"multiples\">{columns}</div>{}</section>",
         text(&compare::sentence(runs)),
+        legend(&[split::keys(), latency::keys(None), vec![Key::new("l-quiet", "quiet p99")]].concat()),
         table(runs)
     )
 }
@@ -62,12 +63,8 @@ fn column(run: &Run, shared: &Shared) -> String {
     let quiet = latency::quiet_p99_ms(run, Stream::Talk);
     let frame =
         Frame { size: Size::Narrow, height: 130.0, span_s: shared.span_s, scale: shared.latencies, quiet };
-    let seen = Chart {
-        title: "Latency of conversations, ms",
-        note: "",
-        keys: Vec::new(),
-        readings: latency.readings(),
-    };
+    let seen =
+        Chart { title: "Latency of conversations", note: "", keys: Vec::new(), readings: latency.readings() };
     format!(
         "<div><h3>{} <span class=\"{}\">{sign} {word}</span></h3>{}{}</div>",
         text(&run.summary.policy),

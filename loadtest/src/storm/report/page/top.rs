@@ -84,23 +84,30 @@ fn latency(summary: &Summary) -> Card {
     Card { number: summary.fg_p99_ratio.map(times), words }
 }
 
-/// Logins; in a scenario without them, messages.
+/// Logins; in a scenario without them messages, or what became of live sessions.
 fn let_in(summary: &Summary) -> Card {
     let logins = &summary.logins;
-    let goodput = summary.figures.get("goodput_of_capacity");
-    if logins.offered_per_s.is_none()
-        && let Some(share) = goodput
-    {
-        return Card {
-            number: Some(percent(*share)),
-            words: "of the messages that this server can do at most were served".to_owned(),
-        };
+    if logins.offered_per_s.is_none() {
+        return served(summary);
     }
     let words = match logins.done_per_s {
         Some(done) => format!("of the logins that were possible were done: {} a second", count(done)),
         None => "of the logins that were possible were done".to_owned(),
     };
     Card { number: logins.done_of_possible.map(percent), words }
+}
+
+fn served(summary: &Summary) -> Card {
+    match summary.figures.get("goodput_of_capacity") {
+        Some(share) => Card {
+            number: Some(percent(*share)),
+            words: "of the messages that this server can do at most were served".to_owned(),
+        },
+        None => Card {
+            number: Some(count(summary.live_sessions_closed as f64)),
+            words: "live sessions were closed by the server".to_owned(),
+        },
+    }
 }
 
 fn lost(summary: &Summary) -> Card {
