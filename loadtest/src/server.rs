@@ -11,7 +11,7 @@ use tokio::process::{Child, Command};
 use tokio::time::timeout;
 
 /// How long a server may take to be ready: recovery of a large data folder included.
-const READY_WITHIN: Duration = Duration::from_secs(60);
+pub const READY_WITHIN: Duration = Duration::from_secs(60);
 
 /// The ready line of `buslane up --json`.
 #[derive(Debug, Clone, Deserialize)]
