@@ -2,6 +2,7 @@
 //!
 //! Why it exists: the ways to a backend (feed, gRPC) are tested without the backend itself, which depends on this crate.
 
+use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -12,6 +13,8 @@ use buslane_shared::wire::request::Op;
 use bytes::Bytes;
 use futures_util::future::BoxFuture;
 use parking_lot::Mutex;
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
+use tokio::net::TcpStream;
 use tokio::sync::{mpsc, watch};
 use tokio::time::Instant;
 
@@ -25,6 +28,17 @@ pub(crate) async fn until(what: &str, mut holds: impl FnMut() -> bool) {
         assert!(Instant::now() < limit, "never happened: {what}");
         tokio::time::sleep(Duration::from_millis(2)).await;
     }
+}
+
+/// Sends one HTTP request, which must ask for the end of its connection; status, head and body of the answer.
+pub(crate) async fn http(to: SocketAddr, request: &str) -> (u16, String, String) {
+    let mut stream = TcpStream::connect(to).await.unwrap();
+    stream.write_all(request.as_bytes()).await.unwrap();
+    let mut answer = String::new();
+    stream.read_to_string(&mut answer).await.unwrap();
+    let (head, body) = answer.split_once("\r\n\r\n").unwrap();
+    let status = head.split(' ').nth(1).unwrap().parse().unwrap();
+    (status, head.to_owned(), body.to_owned())
 }
 
 /// Remembers calls; answers pings with the time left, sends with a receipt, never answers a

@@ -3,11 +3,12 @@
 use std::time::Duration;
 
 use axum::routing::post;
-use tokio::io::{AsyncReadExt, AsyncWriteExt};
+use tokio::io::AsyncWriteExt;
 use tokio::net::TcpStream;
 
 use super::*;
 use crate::telemetry;
+use crate::testing::http;
 
 struct World {
     addr: SocketAddr,
@@ -40,13 +41,8 @@ impl World {
         let request = format!(
             "{method} {path} HTTP/1.1\r\nHost: x\r\nConnection: close\r\nContent-Length: 2\r\n{authorization}\r\nhi"
         );
-        let mut stream = TcpStream::connect(self.addr).await.unwrap();
-        stream.write_all(request.as_bytes()).await.unwrap();
-        let mut answer = String::new();
-        stream.read_to_string(&mut answer).await.unwrap();
-        let (head, body) = answer.split_once("\r\n\r\n").unwrap();
-        let status = head.split(' ').nth(1).unwrap().parse().unwrap();
-        (status, head.to_lowercase(), body.to_owned())
+        let (status, head, body) = http(self.addr, &request).await;
+        (status, head.to_lowercase(), body)
     }
 
     async fn end(self) {

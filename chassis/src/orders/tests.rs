@@ -4,8 +4,6 @@ use std::fs;
 
 use buslane_shared::overload::orders::Kind;
 use buslane_shared::wire::{Posture, RoleKind};
-use tokio::io::{AsyncReadExt, AsyncWriteExt};
-use tokio::net::TcpStream;
 
 use super::*;
 use crate::admin::{Admin, Token};
@@ -13,7 +11,7 @@ use crate::api::Backend;
 use crate::oversee::{LanesView, PostureView, WouldRefuse};
 use crate::readiness::Readiness;
 use crate::telemetry;
-use crate::testing::{Recorder, until};
+use crate::testing::{Recorder, http, until};
 
 /// A node that does at once what is ordered.
 struct Obedient {
@@ -93,13 +91,8 @@ impl World {
             self.token,
             body.len()
         );
-        let mut stream = TcpStream::connect(self.addr).await.unwrap();
-        stream.write_all(request.as_bytes()).await.unwrap();
-        let mut answer = String::new();
-        stream.read_to_string(&mut answer).await.unwrap();
-        let (head, body) = answer.split_once("\r\n\r\n").unwrap();
-        let status = head.split(' ').nth(1).unwrap().parse().unwrap();
-        (status, serde_json::from_str(body).unwrap_or_else(|_| panic!("not JSON: {body}")))
+        let (status, _, body) = http(self.addr, &request).await;
+        (status, serde_json::from_str(&body).unwrap_or_else(|_| panic!("not JSON: {body}")))
     }
 
     async fn get(&self, path: &str) -> Value {
