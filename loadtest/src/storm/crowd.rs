@@ -7,6 +7,7 @@
 //! It must never offer less because the server is slow, try more often than the plan says, or lose count of what it was given.
 
 mod agenda;
+mod end;
 mod heard;
 mod ledger;
 mod line;
@@ -129,7 +130,8 @@ async fn play(stage: Stage, plan: CrowdPlan, cue: Cue) -> anyhow::Result<CrowdOu
     let (phones, rooms) = cast.dismiss().await?;
     let Book { tally, ledger, closed_by_server, drained, broken, stored, received, drops } = notes.take();
     // What matters is when everybody was back, so one who is not counts most.
-    let slowest = drops.iter().max_by_key(|drop| drop.all_back().unwrap_or(Duration::MAX));
+    let hit = drops.iter().filter(|drop| drop.clients() > 0);
+    let slowest = hit.max_by_key(|drop| drop.all_back().unwrap_or(Duration::MAX));
     Ok(CrowdOutcome {
         tally: tally.context("the run has not begun")?,
         closed_by_server: closed_by_server.values().sum(),

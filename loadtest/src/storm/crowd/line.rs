@@ -11,9 +11,9 @@ use buslane_shared::refusal::Code;
 use buslane_shared::wire::{self, answer, client_frame, event, request, server_frame};
 use bytes::{Buf, Bytes, BytesMut};
 
+use super::end::{self, End, Forgotten, GoingAway, STREAM_ENDED};
 use super::member::Member;
 use super::work::{DEADLINE, Item, Kind};
-use crate::storm::net::Turned;
 use crate::storm::tally::Outcome;
 
 /// Events after which the server is told that they are here: far below the bound of its mailbox.
@@ -40,64 +40,8 @@ const FIRST_ID: u64 = 16;
 /// No server is pinged more often, whatever it asks for.
 const PING_INTERVAL_MIN: Duration = Duration::from_secs(1);
 
-/// The server finished the stream of a session and said nothing.
-const STREAM_ENDED: &str = "stream_ended";
-
 /// A message.
 static BODY: [u8; 200] = [b'.'; 200];
-
-/// How a session ended.
-#[derive(Debug)]
-pub enum End {
-    /// With the run.
-    Over,
-    /// By the plan. What is left of it is kept, without a word, until the client is back.
-    Dropped {
-        /// The number of the drop.
-        drop: usize,
-        /// The connection, with its streams.
-        _rest: Forgotten,
-    },
-    /// By the server, or by the network.
-    Lost {
-        /// When to come back, if the server said so.
-        retry_after: Option<Duration>,
-    },
-}
-
-impl End {
-    /// When to come back, if the server said so.
-    pub fn retry_after(&self) -> Option<Duration> {
-        match self {
-            Self::Lost { retry_after } => *retry_after,
-            Self::Over | Self::Dropped { .. } => None,
-        }
-    }
-}
-
-/// A session of which the client knows nothing any more. The server hears nothing from it: no ping, no `seen`, no close; only
-/// QUIC itself still acknowledges what arrives.
-#[derive(Debug)]
-pub struct Forgotten {
-    connection: quinn::Connection,
-    _send: quinn::SendStream,
-    _recv: FrameReader,
-}
-
-impl Drop for Forgotten {
-    fn drop(&mut self) {
-        // First of all: a stream that is dropped alone is finished, and that would mean the end of the session.
-        self.connection.close((Code::Unspecified as u32).into(), b"");
-    }
-}
-
-/// The server has said that the end is near.
-#[derive(Debug)]
-struct GoingAway {
-    code: Code,
-    until: Instant,
-    retry_after: Option<Duration>,
-}
 
 /// Whether what was missed is being asked for.
 #[derive(Debug, PartialEq, Eq)]
@@ -161,10 +105,9 @@ pub async fn serve(member: &mut Member, session: Session) -> End {
         }
         Stop::Drop(drop) => {
             member.notes.on_dropped(drop);
-            End::Dropped { drop, _rest: Forgotten { connection, _send: line.send, _recv: recv } }
+            End::Dropped { drop, _rest: Forgotten::new(connection, line.send, recv) }
         }
-        Stop::GoneAway => line.lost(member, &connection, STREAM_ENDED),
-        Stop::Broken(why) => line.lost(member, &connection, why),
+        Stop::Broken(why) => end::lost(&member.notes, &connection, line.going_away.as_ref(), why),
     }
 }
 
@@ -172,7 +115,6 @@ pub async fn serve(member: &mut Member, session: Session) -> End {
 enum Stop {
     Over,
     Drop(usize),
-    GoneAway,
     Broken(&'static str),
 }
 
@@ -211,7 +153,7 @@ impl Line {
         if let Some(going) = &self.going_away
             && (now >= going.until || !member.work.is_on_the_way())
         {
-            return Some(Stop::GoneAway);
+            return Some(Stop::Broken(STREAM_ENDED));
         }
         while self.may_start()
             && let Some(item) = member.work.start(self.next_id, now)
@@ -301,7 +243,7 @@ impl Line {
             match frame.kind {
                 Some(server_frame::Kind::Answer(answer)) => self.on_answer(member, answer, now),
                 Some(server_frame::Kind::Event(event)) => self.on_event(member, event, now),
-                Some(server_frame::Kind::GoAway(go_away)) => self.on_go_away(&go_away, now),
+                Some(server_frame::Kind::GoAway(said)) => self.going_away = Some(GoingAway::new(&said, now)),
                 // A frame kind from the future, or one that has no place here.
                 _ => {}
             }
@@ -372,30 +314,5 @@ impl Line {
         let interval_ms = advice.map_or(otherwise_ms, |advice| advice.ping_interval_ms);
         self.ping_interval = Duration::from_millis(interval_ms.into()).max(PING_INTERVAL_MIN);
         self.ping_at = self.ping_at.min(Instant::now() + self.ping_interval);
-    }
-
-    fn on_go_away(&mut self, go_away: &wire::GoAway, now: Instant) {
-        let retry_after = u64::from(go_away.retry_after_ms);
-        self.going_away = Some(GoingAway {
-            code: go_away.code(),
-            until: now + Duration::from_millis(go_away.within_ms.into()),
-            retry_after: (retry_after > 0).then(|| Duration::from_millis(retry_after)),
-        });
-    }
-
-    /// The session is over without being asked to be: whose doing it was, and when to come back.
-    fn lost(&self, member: &Member, connection: &quinn::Connection, why: &'static str) -> End {
-        let said = connection.close_reason().map(Turned::from);
-        match (&self.going_away, &said) {
-            (Some(GoingAway { code: Code::Draining, .. }), _)
-            | (None, Some(Turned::Refused { name: "draining", .. })) => member.notes.on_drained(),
-            (Some(going), _) => member.notes.on_closed(going.code.name()),
-            (None, Some(Turned::Refused { name, .. })) => member.notes.on_closed(name),
-            (None, Some(broken)) => member.notes.on_broken(broken.name()),
-            (None, None) if why == STREAM_ENDED => member.notes.on_closed(why),
-            (None, None) => member.notes.on_broken(why),
-        }
-        connection.close((Code::Unspecified as u32).into(), b"");
-        End::Lost { retry_after: self.going_away.as_ref().and_then(|going| going.retry_after) }
     }
 }

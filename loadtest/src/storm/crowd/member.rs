@@ -9,8 +9,9 @@ use buslane_client::raw::Session;
 use buslane_shared::wire;
 use bytes::Bytes;
 
+use super::end::End;
 use super::heard::Heard;
-use super::line::{self, End};
+use super::line;
 use super::notes::Notes;
 use super::opening::Opened;
 use super::outbox::Outbox;
