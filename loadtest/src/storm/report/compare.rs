@@ -46,7 +46,8 @@ fn row(figure: &'static Figure, runs: &[Run]) -> Row {
 /// What the difference is, in a sentence.
 pub fn sentence(runs: &[Run]) -> String {
     let parts: Vec<String> = runs.iter().map(fared).collect();
-    format!("The same storm, {} policies: {}.", runs.len(), parts.join("; "))
+    let policies = if runs.len() == 1 { "policy" } else { "policies" };
+    format!("The same storm, {} {policies}: {}.", runs.len(), parts.join("; "))
 }
 
 fn fared(run: &Run) -> String {

@@ -51,7 +51,7 @@ const fn figure(name: &'static str, title: &'static str, form: Form, better: Bet
 }
 
 /// All that are known, in the order in which they are shown.
-pub const ALL: [Figure; 21] = [
+pub const ALL: [Figure; 23] = [
     figure("fg_success", "messages of conversations that arrived", Form::Share, Better::More, 0.0001),
     figure("fg_p99_ratio", "their p99, storm to quiet", Form::Times, Better::Less, 0.1),
     figure("fg_p99_ms_storm", "their p99 in the storm", Form::Ms, Better::Less, 0.1),
@@ -68,6 +68,8 @@ pub const ALL: [Figure; 21] = [
     figure("duplicated", "messages doubled", Form::Count, Better::Less, 0.0),
     figure("reordered", "messages out of order", Form::Count, Better::Less, 0.0),
     figure("misdelivered", "messages to strangers", Form::Count, Better::Less, 0.0),
+    figure("invented", "messages that nobody sent like that", Form::Count, Better::Less, 0.0),
+    figure("holes", "numbers of a room missing or used twice", Form::Count, Better::Less, 0.0),
     figure("enter_ms", "storm to EMERGENCY", Form::Ms, Better::Less, 0.2),
     figure("exit_s", "end of the storm to NORMAL", Form::Seconds, Better::Less, 0.1),
     figure("posture_changes", "posture changes", Form::Count, Better::Neither, 0.0),

@@ -66,7 +66,7 @@ fn rank(path: &Path) -> (usize, PathBuf) {
     let of = |known: &&str| {
         policy.strip_prefix(*known).is_some_and(|rest| rest.is_empty() || rest.starts_with('-'))
     };
-    (ORDER.iter().position(|known| of(&known)).unwrap_or(ORDER.len()), path.to_owned())
+    (ORDER.iter().position(of).unwrap_or(ORDER.len()), path.to_owned())
 }
 
 fn free_name(policy: &str, taken: &[String]) -> String {

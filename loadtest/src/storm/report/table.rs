@@ -1,5 +1,7 @@
 //! Columns and lines of a terminal.
 
+use super::words::glued;
+
 /// Width that every terminal has.
 pub const WIDTH: usize = 80;
 
@@ -70,14 +72,14 @@ fn wide(text: &str) -> usize {
 pub fn wrapped(text: &str, width: usize) -> Vec<String> {
     let mut lines = Vec::new();
     let mut line = String::new();
-    for word in text.split_whitespace() {
+    for word in glued(text).split(' ').filter(|word| !word.is_empty()) {
         if !line.is_empty() && wide(&line) + 1 + wide(word) > width {
             lines.push(std::mem::take(&mut line));
         }
         if !line.is_empty() {
             line.push(' ');
         }
-        line.push_str(word);
+        line.push_str(&word.replace('\u{a0}', " "));
     }
     lines.push(line);
     lines
@@ -93,6 +95,7 @@ mod tests {
         let lines = aligned(&[row(["a", "1", "2"]), row(["long", "10", ""])]);
         assert_eq!(lines, ["a      1  2", "long  10"]);
         assert_eq!(wrapped("one two three", 7), ["one two", "three"]);
+        assert_eq!(wrapped("one 98.2 % four", 8), ["one", "98.2 %", "four"]);
         assert_eq!(Ink::Plain.paint(Tone::Bad, "x"), "x");
         assert_eq!(Ink::Coloured.paint(Tone::Quiet, "x"), "\u{1b}[2mx\u{1b}[0m");
     }

@@ -85,7 +85,8 @@ fn others(summary: &Summary) -> Vec<String> {
             or_not(logins.attempts_per_deferred, words::three_digits),
         ));
     }
-    let enter = summary.enter_ms.map_or_else(|| "never".to_owned(), |at| format!("after {}", ms(at)));
+    let enter =
+        summary.enter_ms.map_or_else(|| "was not entered".to_owned(), |at| format!("after {}", ms(at)));
     let exit = summary
         .exit_s
         .map_or_else(String::new, |at| format!(", NORMAL {} after the storm", words::seconds(at)));
@@ -176,6 +177,9 @@ fn change(figure: &Figure, previous: &Run, current: &Run) -> Option<(Vec<String>
     Some((vec![figure.title.to_owned(), write(before), write(now), moved, word.to_owned()], judgement))
 }
 
+/// From here on a change is told as a factor.
+const TOLD_AS_FACTOR: f64 = 10.0;
+
 fn moved(before: f64, now: f64) -> String {
     if now == before {
         return "=".to_owned();
@@ -184,6 +188,8 @@ fn moved(before: f64, now: f64) -> String {
     let by = (now - before).abs();
     if before == 0.0 {
         format!("{sign}{}", digits(by, 3))
+    } else if now / before >= TOLD_AS_FACTOR {
+        format!("x {}", digits(now / before, 3))
     } else {
         format!("{sign}{} %", digits(by / before.abs() * 100.0, 3))
     }

@@ -76,6 +76,22 @@ pub fn list(parts: &[String]) -> String {
     }
 }
 
+/// Units that stay on the line of their number.
+const UNITS: [&str; 5] = ["%", "ms", "s", "MiB", "→"];
+
+/// With spaces that no line is broken at between numbers and their units.
+pub fn glued(text: &str) -> String {
+    let mut glued = String::with_capacity(text.len());
+    for (place, word) in text.split(' ').enumerate() {
+        let unit = word.trim_end_matches(['.', ',', ';', ')']);
+        if place > 0 {
+            glued.push(if UNITS.contains(&unit) { '\u{a0}' } else { ' ' });
+        }
+        glued.push_str(word);
+    }
+    glued
+}
+
 fn grouped(number: &str) -> String {
     let (sign, number) = number.strip_prefix('-').map_or(("", number), |rest| ("-", rest));
     let (whole, broken) =
@@ -136,6 +152,11 @@ mod tests {
         ] {
             assert_eq!(percent(share), wanted);
         }
+    }
+
+    #[test]
+    fn a_number_keeps_its_unit() {
+        assert_eq!(glued("p99 (0.6 ms), 41 %. was so"), "p99 (0.6\u{a0}ms), 41\u{a0}%. was so");
     }
 
     #[test]

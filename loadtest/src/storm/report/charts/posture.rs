@@ -70,7 +70,7 @@ fn drawn(plot: &Plot, top: f64, spell: &Spell) -> String {
     let from = plot.x(spell.from_s);
     let width = (plot.x(spell.to_s) - from).max(WIDTH_MIN);
     let full = format!("{sign} {}", spell.name.to_uppercase());
-    let room = |label: &str| label.chars().count() as f64 * (LETTER + 2.6) + 8.0 <= width;
+    let room = |label: &str| label.chars().count() as f64 * (LETTER + 1.2) + 8.0 <= width;
     let label = if room(&full) {
         full
     } else if room(sign) {

@@ -5,7 +5,7 @@ use crate::storm::report::escape::text;
 use crate::storm::report::sentence;
 use crate::storm::report::table::Tone;
 use crate::storm::report::terminal::badge;
-use crate::storm::report::words::{count, ms, percent, times};
+use crate::storm::report::words::{count, glued, ms, percent, times};
 use crate::storm::result::{Run, Summary, Verdict};
 use crate::storm::tally::Stream;
 use crate::storm::timing::Phase;
@@ -14,7 +14,10 @@ use crate::storm::timing::Phase;
 pub fn verdict(run: &Run, runs: &[Run]) -> String {
     let title = format!("{} · {} · policy {}", run.plan.title, run.summary.scenario, run.summary.policy);
     let versus = if runs.len() > 1 {
-        format!("<p>{} <a href=\"#side-by-side\">Side by side ↓</a></p>", text(&compare::sentence(runs)))
+        format!(
+            "<p>{} <a href=\"#side-by-side\">Side by side ↓</a></p>",
+            text(&glued(&compare::sentence(runs)))
+        )
     } else {
         String::new()
     };
@@ -27,7 +30,7 @@ pub fn summary(run: &Run) -> String {
     format!(
         "<p class=\"badge {}\"><span aria-hidden=\"true\">{sign}</span> {word}</p><p class=\"verdict\">{}</p>{}{}",
         class(tone),
-        text(&sentence::verdict(run)),
+        text(&glued(&sentence::verdict(run))),
         reasons(&run.summary),
         cards(run)
     )
