@@ -40,23 +40,6 @@ pub enum Promise {
 }
 
 impl Promise {
-    /// In the order of results.
-    pub const ALL: [Self; 13] = [
-        Self::ReceiptIsStored,
-        Self::ReceiptIsDelivered,
-        Self::OneSeqForAnId,
-        Self::DeliveredOnce,
-        Self::ReceiptIsTheLogs,
-        Self::DeliveredInOrder,
-        Self::SendersOrder,
-        Self::SeenIsBefore,
-        Self::MembersOnly,
-        Self::OneMessageForASeq,
-        Self::NothingInvented,
-        Self::RefusedIsNowhere,
-        Self::RoomIsDense,
-    ];
-
     /// In words.
     pub fn text(self) -> &'static str {
         match self {

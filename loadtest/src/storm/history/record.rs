@@ -103,7 +103,7 @@ impl Record {
         Self::bounded(began, ENTRIES_MAX)
     }
 
-    /// As [`Self::new`], for one of several threads that share the bound.
+    /// As [`Self::new`], with room for so many entries: for one of several threads that share the bound.
     pub fn bounded(began: Instant, entries_max: usize) -> Self {
         Self {
             began,
