@@ -20,7 +20,7 @@ const RATE_GAIN: f64 = 0.3;
 const USUAL_GAIN: f64 = 1.0 / 600.0;
 
 /// What a window of about 100 ms has shown.
-#[derive(Debug, Clone, Copy)]
+#[derive(Debug, Clone, Copy, Default)]
 pub struct Window {
     /// How long it was.
     pub elapsed: Nanos,

@@ -63,7 +63,7 @@ impl Ticker {
             last: 0,
             offered: Box::new([0; LEVELS]),
             asked: [0; LOGIN_TICKS],
-            window: empty_window(),
+            window: rate::Window::default(),
             rtt: None,
         }
     }
@@ -164,13 +164,9 @@ impl Ticker {
         self.window.available += ((1.0 - readings.front).max(0.0) * whole) as Nanos;
         self.window.floor += (self.floor * whole) as Nanos;
         if self.window.elapsed >= TICK * LOGIN_TICKS as Nanos {
-            logins.step(std::mem::replace(&mut self.window, empty_window()), open);
+            logins.step(std::mem::take(&mut self.window), open);
         }
     }
-}
-
-fn empty_window() -> rate::Window {
-    rate::Window { elapsed: 0, completed: 0, spent: 0, available: 0, floor: 0 }
 }
 
 fn time_of_day(now: Nanos) -> UnixMs {
