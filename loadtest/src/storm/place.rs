@@ -8,7 +8,6 @@
 use std::io;
 
 use anyhow::Context;
-use rustix::process::Pid;
 use rustix::thread::{CpuSet, sched_getaffinity, sched_setaffinity};
 use thread_priority::{
     NormalThreadSchedulePolicy, ThreadPriority, ThreadSchedulePolicy, set_thread_priority_and_policy,
@@ -75,7 +74,7 @@ impl Place {
     /// Moves the calling thread there.
     pub fn take(&self) -> anyhow::Result<()> {
         if !self.processors.is_empty() {
-            confine(None, &self.processors)?;
+            confine(&self.processors)?;
         }
         if self.runs_last {
             let idle = ThreadSchedulePolicy::Normal(NormalThreadSchedulePolicy::Idle);
@@ -108,33 +107,14 @@ impl Drop for Back {
     }
 }
 
-/// Moves all threads of a process that runs already. Threads that it starts meanwhile may escape: [`spawn_on`] is better.
-pub fn pin_process(pid: u32, processors: &[usize]) -> anyhow::Result<()> {
-    let tasks = format!("/proc/{pid}/task");
-    for task in std::fs::read_dir(&tasks).with_context(|| format!("process {pid} does not run"))? {
-        let name = task?.file_name();
-        let thread = name.to_str().and_then(|name| name.parse().ok()).and_then(Pid::from_raw);
-        match confine(Some(thread.context("a thread without a number")?), processors) {
-            // It has ended since.
-            Err(error) if is_gone(&error) => {}
-            done => done?,
-        }
-    }
-    Ok(())
-}
-
-fn is_gone(error: &anyhow::Error) -> bool {
-    error.downcast_ref::<rustix::io::Errno>() == Some(&rustix::io::Errno::SRCH)
-}
-
 /// Processors that this thread may use, in order.
 pub fn allowed() -> anyhow::Result<Vec<usize>> {
     let set = sched_getaffinity(None).context("the system does not say which processors may be used")?;
     Ok((0..CpuSet::MAX_CPU).filter(|processor| set.is_set(*processor)).collect())
 }
 
-fn confine(thread: Option<Pid>, processors: &[usize]) -> anyhow::Result<()> {
-    sched_setaffinity(thread, &set(processors)).with_context(|| {
+fn confine(processors: &[usize]) -> anyhow::Result<()> {
+    sched_setaffinity(None, &set(processors)).with_context(|| {
         format!("processors {processors:?} cannot be used; see `taskset -p {}`", std::process::id())
     })
 }
@@ -152,6 +132,7 @@ fn set(processors: &[usize]) -> CpuSet {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use rustix::process::Pid;
     use thread_priority::thread_schedule_policy;
 
     #[test]
@@ -210,16 +191,5 @@ mod tests {
         assert!(spawn_on(&[CpuSet::MAX_CPU - 1], &mut sleeper()).is_err());
         assert_eq!(allowed().unwrap(), before);
         child.kill().await.unwrap();
-    }
-
-    #[tokio::test]
-    async fn a_process_that_runs_is_moved() {
-        let first = *allowed().unwrap().first().unwrap();
-        let mut child = spawn_on(&[], &mut sleeper()).unwrap();
-        let pid = child.id().unwrap();
-        pin_process(pid, &[first]).unwrap();
-        assert_eq!(processors_of(pid), [first]);
-        child.kill().await.unwrap();
-        assert!(pin_process(pid, &[first]).is_err());
     }
 }

@@ -115,7 +115,7 @@ pub async fn run(stage: Stage, silent: Silent, ports: Ports, cue: Cue) -> anyhow
 async fn learn(stage: &Stage) -> anyhow::Result<String> {
     let net = Net::new(&stage.target, 1)?;
     let prefix = format!("silent-{}-", stage.seed);
-    let phones = fleet::enrol(&net, &stage.target, &prefix, 1, Side::Background).await?;
+    let phones = fleet::enrol(&net, &stage.target, &prefix, 1, Side::Foreground).await?;
     let address = phones.first().and_then(|phone| phone.addresses().first());
     Ok(address.context("the gateway named no session manager")?.server_name.clone())
 }

@@ -94,7 +94,10 @@ impl HalfOpen {
                 return Ok(());
             }
             tokio::time::sleep_until(due.into()).await;
-            self.begin(place)?;
+            // After a pause of the driver each place begins once, not once for each client that was missed.
+            if due + HOLD > Instant::now() {
+                self.begin(place)?;
+            }
         }
         Ok(())
     }
