@@ -99,7 +99,8 @@ impl Shared {
     fn witness(&mut self, n: usize, names: &[String], rooms: &[Bytes], began: Instant) -> Witness {
         let device = self.record.device(names.get(n).map_or("", String::as_str));
         let pair = names.iter().skip(n - n % 2).take(2).map(String::as_str);
-        let room = self.record.room(rooms.get(n / 2).map_or(&[], |room| room), pair.filter(|_| n.is_multiple_of(2)));
+        let room =
+            self.record.room(rooms.get(n / 2).map_or(&[], |room| room), pair.filter(|_| n.is_multiple_of(2)));
         self.record.on_session(device, Continuity::Fresh, began);
         Witness { device, room }
     }

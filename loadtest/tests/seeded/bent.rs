@@ -105,7 +105,7 @@ impl Defect {
             wire::ToManager { kind: Some(to_manager::Kind::Deliver(deliver)) }
         };
         let made = with(deliver.targets.clone());
-        let shows = no % EVERY == 0;
+        let shows = no.is_multiple_of(EVERY);
         match self {
             Self::SkipsSequence => vec![made],
             Self::DeliversTwice if shows => vec![made.clone(), made],
