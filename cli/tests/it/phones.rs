@@ -21,13 +21,19 @@ use crate::support::{Home, Server};
 
 const LIMIT: Duration = Duration::from_secs(30);
 
-/// A node that takes ten background logins a second from the beginning.
+/// A node that takes ten background logins a second from the beginning, and goes back to normal sooner than anybody would want
+/// in earnest: those who do not listen wait for that.
 const SLOW: &str = r#"
 [gateway]
 enrolment = "open"
 [session_manager.overload.background]
 logins_per_s_max = 10
 slot_tolerance_ms = 2_000
+[session_manager.overload.posture]
+dwell_ms = 2_000
+calm_ms = 500
+ledger_ms = 1_000
+reopen_percent_per_s = 50
 [session_manager.overload.thresholds]
 lateness_ms = { guard = 5_000.0, hard = 10_000.0 }
 foreground_wait_ms = { guard = 5_000.0, hard = 10_000.0 }
