@@ -6,7 +6,7 @@
 use clap::{CommandFactory, FromArgMatches, Parser, Subcommand};
 
 use crate::commands::{
-    account, backup, chat, config, ctl, keys, load, restore, role, room, send, simulate, tail, up,
+    account, backup, chat, config, ctl, demo, drill, keys, load, restore, role, room, send, simulate, tail, up,
 };
 use crate::failure::Failure;
 use crate::output::Output;
@@ -26,6 +26,7 @@ Exit codes:
   5  the key file is missing, wrong or unreadable
   6  the server cannot be reached, or is not the one that is trusted
   7  the client's own state folder is in use, damaged or of another system
+  8  a measurement says nothing: it was not made, not valid, or ended early
 
 Files: $BUSLANE_HOME, else $XDG_DATA_HOME/buslane, else ~/.local/share/buslane.
 Errors go to stderr, with --json as {\"error\":{\"code\",\"message\",\"retryable\"}}. NO_COLOR is obeyed.";
@@ -73,6 +74,10 @@ enum Command {
     Restore(restore::RestoreArgs),
     /// Measure what this machine does
     Load(load::LoadArgs),
+    /// A minute of a storm on this machine, and how people fare in it
+    Demo(demo::DemoArgs),
+    /// Make a storm on purpose and see whether what is expected holds
+    Drill(drill::DrillArgs),
     /// Run a model of a node under storms, against other policies
     Simulate(simulate::SimulateArgs),
 }
@@ -112,6 +117,8 @@ impl Cli {
             Command::Backup(args) => backup::run(args, output),
             Command::Restore(args) => restore::run(args, output),
             Command::Load(args) => load::run(args, output),
+            Command::Demo(args) => demo::run(&args, output),
+            Command::Drill(args) => drill::run(args, output),
             Command::Simulate(args) => simulate::run(args, output),
         }
     }

@@ -5,6 +5,8 @@ pub mod backup;
 pub mod chat;
 pub mod config;
 pub mod ctl;
+pub mod demo;
+pub mod drill;
 pub mod keys;
 pub mod load;
 pub mod restore;

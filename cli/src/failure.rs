@@ -25,6 +25,8 @@ pub enum Exit {
     Unreachable = 6,
     /// The client's own state folder is in use, damaged or belongs to another system.
     State = 7,
+    /// A measurement says nothing: it was not made, not valid, or ended early.
+    NotMeasured = 8,
 }
 
 /// A command's failure.

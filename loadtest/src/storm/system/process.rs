@@ -55,6 +55,8 @@ impl Process {
             .stdin(Stdio::null())
             .stdout(Stdio::piped())
             .stderr(file)
+            // Ctrl-C is for the driver, which stops the server in order.
+            .process_group(0)
             .kill_on_drop(true);
         let child = spawn_on(processors, &mut command)
             .with_context(|| format!("cannot start {}", program.display()))?;

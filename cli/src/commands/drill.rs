@@ -1,0 +1,150 @@
+//! `drill`: a storm on purpose, with what is expected of it said first, and the record of earlier ones.
+//!
+//! A system that this program did not start is only touched after somebody has typed its name.
+
+use std::io::{self, BufRead, IsTerminal, Write};
+use std::path::PathBuf;
+
+use buslane_loadtest::storm::drill::{self, Drill};
+use buslane_loadtest::storm::report;
+use buslane_loadtest::storm::result::Verdict;
+use clap::{Args, Subcommand};
+use serde_json::json;
+
+use super::load::plan::StormArgs;
+use super::load::scenarios;
+use super::load::storm::{Storm, ink, judge};
+use crate::failure::{Exit, Failure};
+use crate::home;
+use crate::output::Output;
+
+const EXAMPLES: &str = "\
+Examples:
+  buslane drill surge                                     on a server that is started for it
+  buslane drill surge --scenario pohang --scale 0.5 --pin
+  buslane drill surge --against chat.example.org:7400 --ca ca.pem --logins-per-s 2000 --messages-per-s 15000
+  buslane drill history
+
+The exit code is 0 only if the hypothesis held, 1 if not, 8 if nothing can be said. The last 50 results are kept in the
+home folder.";
+
+/// Arguments of `drill`.
+#[derive(Debug, Args)]
+#[command(after_help = EXAMPLES)]
+pub struct DrillArgs {
+    #[command(subcommand)]
+    command: DrillCommand,
+}
+
+#[derive(Debug, Subcommand)]
+enum DrillCommand {
+    /// Make a storm and see whether what is expected holds
+    Surge(Box<SurgeArgs>),
+    /// Earlier drills, and whether it gets better or worse
+    History,
+}
+
+#[derive(Debug, Args)]
+struct SurgeArgs {
+    /// A built-in scenario (see `load list`), or a file
+    #[arg(long, value_name = "NAME", default_value = "demo")]
+    scenario: String,
+    /// Do not ask before a system is put under load that this program did not start
+    #[arg(long, requires = "against")]
+    yes: bool,
+    #[command(flatten)]
+    storm: StormArgs,
+}
+
+/// Runs `drill`.
+pub fn run(args: DrillArgs, output: Output) -> Result<(), Failure> {
+    match args.command {
+        DrillCommand::Surge(args) => surge(&args, output),
+        DrillCommand::History => history(output),
+    }
+}
+
+fn surge(args: &SurgeArgs, output: Output) -> Result<(), Failure> {
+    let scenario = scenarios::find(&args.scenario)?;
+    let record = record()?;
+    output.talk(&format!("{}: {}\nhypothesis: {}", scenario.name, scenario.title, scenario.hypothesis));
+    let against = args.storm.against.as_deref();
+    if let Some(gate) = against.filter(|_| !args.yes) {
+        confirm(gate)?;
+    }
+    let run = Storm::new(&args.storm, output).run(scenario, None)?;
+    let drill = Drill::of(&run, against);
+    let kept = drill::add(&record, &drill);
+    output.result(&drill, || report::terminal(&run, ink(output)) + "\n" + held(run.summary.verdict))?;
+    kept.map_err(|e| Failure::new(Exit::Data, "not_written", format!("{e:#}")))?;
+    judge(&[run])
+}
+
+/// Lets somebody type where the load goes to.
+fn confirm(gate: &str) -> Result<(), Failure> {
+    let refused = |why: String| Failure::new(Exit::Usage, "not_confirmed", why);
+    if !io::stdin().is_terminal() {
+        return Err(refused(format!(
+            "nobody can be asked here whether {gate} may be put under load: add --yes"
+        )));
+    }
+    let asked = write!(io::stderr(), "This puts {gate} under load. Type {gate} to go on: ");
+    asked.map_err(|e| refused(format!("cannot ask: {e}")))?;
+    let mut typed = String::new();
+    io::stdin()
+        .lock()
+        .read_line(&mut typed)
+        .map_err(|e| refused(format!("cannot read what is typed: {e}")))?;
+    if typed.trim() == gate {
+        Ok(())
+    } else {
+        Err(refused("that was something else: nothing was done".to_owned()))
+    }
+}
+
+fn history(output: Output) -> Result<(), Failure> {
+    let drills =
+        drill::read(&record()?).map_err(|e| Failure::new(Exit::State, "unreadable", format!("{e:#}")))?;
+    let rows: Vec<_> = drills
+        .iter()
+        .enumerate()
+        .map(|(n, drill)| json!({"drill": drill, "p99_change_percent": drill::trend(&drills, n)}))
+        .collect();
+    output.result(&rows, || {
+        if drills.is_empty() {
+            return "no drill yet: `buslane drill surge` makes one".to_owned();
+        }
+        drills
+            .iter()
+            .enumerate()
+            .map(|(n, drill)| row(drill, drill::trend(&drills, n)))
+            .collect::<Vec<_>>()
+            .join("\n")
+    })
+}
+
+fn row(drill: &Drill, trend: Option<f64>) -> String {
+    let or_not = |value: Option<String>| value.unwrap_or_else(|| "–".to_owned());
+    format!(
+        "{}  {:<12} x{:<5} {:<15} arrived {:>8}  p99 {:>9}  {}",
+        drill.began,
+        drill.scenario,
+        drill.scale,
+        held(drill.verdict),
+        or_not(drill.fg_success.map(|share| format!("{:.2} %", (share * 1e4).floor() / 100.0))),
+        or_not(drill.fg_p99_ms.map(|ms| format!("{ms:.1} ms"))),
+        trend.map_or_else(String::new, |percent| format!("{percent:+.0} % against the last one")),
+    )
+}
+
+fn held(verdict: Verdict) -> &'static str {
+    match verdict {
+        Verdict::Pass => "held",
+        Verdict::Fail => "did not hold",
+        Verdict::Invalid => "not known",
+    }
+}
+
+fn record() -> Result<PathBuf, Failure> {
+    Ok(home::home()?.join("drills.jsonl"))
+}
