@@ -86,20 +86,22 @@ impl Phone {
     ) -> Result<Session, Turned> {
         let end = Instant::now() + limit;
         let left = || end.saturating_duration_since(Instant::now());
-        if self.has_no_ticket(Instant::now()) {
-            self.enter(net, side, slot.clone(), left()).await?;
-        } else if self.lacks_passes(side, Instant::now()) {
+        if !self.has_no_ticket(Instant::now()) && self.lacks_passes(side, Instant::now()) {
             // A gateway that gives none is no reason to stay out: the wake port is open without one.
             let _ = self.enter(net, side, None, left()).await;
         }
-        let opened = self.open_once(net, side, slot.clone(), left()).await;
-        let opened = match opened {
-            Err(Turned::Refused { name, .. }) if self.gives_up_token(name) => {
-                self.open_once(net, side, slot, left()).await
+        let mut has_entered = false;
+        loop {
+            if self.has_no_ticket(Instant::now()) {
+                self.enter(net, side, slot.clone(), left()).await?;
+                has_entered = true;
             }
-            other => other,
-        };
-        opened.inspect_err(|turned| self.on_turned(turned))
+            match self.open_once(net, side, slot.clone(), left()).await {
+                // The resume token is given up, then the ticket; not one that is new.
+                Err(Turned::Refused { name, .. }) if !has_entered && self.gives_up_right(name) => {}
+                opened => return opened.inspect_err(|turned| self.on_turned(turned)),
+            }
+        }
     }
 
     /// As [`Self::open`], and tries again for as long as `limit` when the server asks for patience: for preparations, where
@@ -278,17 +280,15 @@ impl Phone {
             && !asked_just_now
     }
 
-    /// After these the next kind of right is tried at once. True: there is one.
-    fn gives_up_token(&mut self, refusal: &str) -> bool {
-        if !matches!(refusal, "bad_ticket" | "ticket_expired" | "bad_proof") {
-            return false;
-        }
-        let had_token = self.resume.is_some();
-        if !had_token {
+    /// After these refusals the next kind of right is tried at once. False: it was another one.
+    fn gives_up_right(&mut self, refusal: &str) -> bool {
+        let is_about_it = matches!(refusal, "bad_ticket" | "ticket_expired" | "bad_proof");
+        if is_about_it && self.resume.is_some() {
+            self.forget_session();
+        } else if is_about_it {
             self.ticket = None;
         }
-        self.forget_session();
-        had_token
+        is_about_it
     }
 
     /// Where the next try goes.

@@ -127,7 +127,12 @@ impl Play {
         let stop = self.stage.stop.clone();
         let end = self.timing.end();
         while !(self.agenda.is_empty() && self.tasks.is_empty()) && Instant::now() < end {
-            self.begin_what_is_due(Instant::now());
+            let now = Instant::now();
+            self.begin_what_is_due(now);
+            if self.agenda.next_at().is_some_and(|at| at <= now) {
+                // Not even a time that is past lets the others go first by itself.
+                tokio::task::yield_now().await;
+            }
             let next_at = self.agenda.next_at().unwrap_or(end).min(end);
             tokio::select! {
                 Some(ended) = self.tasks.join_next() => self.take(ended.context("a client's task")?),
