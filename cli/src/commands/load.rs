@@ -4,6 +4,7 @@
 //! a machine that does nothing else.
 
 pub mod plan;
+mod probe;
 pub mod scenarios;
 mod screen;
 pub mod storm;
@@ -106,12 +107,14 @@ enum LoadCommand {
 #[derive(Debug, Subcommand)]
 enum Hog {
     /// Every processor that this process may use
+    #[command(after_help = EXAMPLES)]
     Cpu {
         /// For so many seconds
         #[arg(long, value_name = "SECONDS", value_parser = seconds)]
         for_s: Duration,
     },
     /// The disk of a folder
+    #[command(after_help = EXAMPLES)]
     Disk {
         /// The folder
         #[arg(long, value_name = "DIR")]
@@ -131,7 +134,9 @@ pub fn run(args: LoadArgs, output: Output) -> Result<(), Failure> {
         LoadCommand::Run(args) => storm::run(&args, output),
         LoadCommand::Compare(args) => storm::compare(&args, output),
         LoadCommand::Report { dir } => storm::report(&dir, output),
-        LoadCommand::Hog { what: Hog::Cpu { for_s } } => hog::burn(for_s).map_err(|e| failed(format!("{e:#}"))),
+        LoadCommand::Hog { what: Hog::Cpu { for_s } } => {
+            hog::burn(for_s).map_err(|e| failed(format!("{e:#}")))
+        }
         LoadCommand::Hog { what: Hog::Disk { dir, for_s } } => {
             hog::write(&dir, for_s).map_err(|e| failed(format!("{e:#}")))
         }

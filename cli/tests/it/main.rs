@@ -9,6 +9,7 @@ mod chat;
 mod conversation;
 mod crash;
 mod crowd;
+mod load;
 mod operator;
 mod orders;
 mod phones;

@@ -157,6 +157,9 @@ impl<'a> Storm<'a> {
         plan.layout.driver().take().map_err(|e| not_measured(&e))?;
         block_on(async {
             std::fs::create_dir_all(&plan.work).map_err(|e| not_written(&plan.work, &e.into()))?;
+            if let Some(target) = &plan.against {
+                super::probe::gateway(target).await?;
+            }
             let stopper = tokio::spawn(until_stopped(self.stop.clone()));
             let mut screen = Screen::new(self.output);
             let ran = run::run(plan, self.stop.clone(), |progress| screen.on(progress)).await;

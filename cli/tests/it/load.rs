@@ -1,0 +1,141 @@
+//! Storms from the command line, and what goes wrong with them: each is said, and what was measured is kept.
+
+use std::fs;
+use std::io::{BufRead, BufReader};
+use std::path::{Path, PathBuf};
+
+use serde_json::Value;
+
+use crate::support::{Home, Server, said, signal};
+
+/// A storm of some seconds that this machine does not notice.
+const TINY: &str = r#"
+name = "tiny"
+title = "Some phones wake up"
+history = "made up"
+source = "made up"
+hypothesis = "nobody notices"
+limits.lost.at_most = 0.0
+[phases]
+quiet_s = 1
+storm_s = 2
+after_s = 1
+[talk]
+pairs = 2
+messages_per_s = 4.0
+[[logins]]
+rate = { unit = "per-s", points = [[0.0, 5.0], [1.0, 5.0]] }
+"#;
+
+fn scenario(home: &Home, text: &str) -> PathBuf {
+    let file = home.path().join("tiny.toml");
+    fs::write(&file, text).unwrap();
+    file
+}
+
+/// Arguments of a run against a system that runs already.
+fn against<'a>(file: &'a str, gate: &'a str, ca: &'a str, out: &'a str) -> Vec<&'a str> {
+    let mut args = vec!["load", "run", file, "--against", gate, "--ca", ca, "--out", out];
+    args.extend(["--logins-per-s", "100", "--messages-per-s", "1000"]);
+    args
+}
+
+fn text(path: &Path) -> String {
+    path.to_str().unwrap().to_owned()
+}
+
+#[test]
+fn a_mistake_in_a_scenario_is_named_with_its_line_before_anything_runs() {
+    let home = Home::new();
+    let file = text(&scenario(&home, &TINY.replace("storm_s", "strom_s")));
+    for args in [["load", "check", &file], ["load", "run", &file]] {
+        let (code, error) = home.error(&args);
+        let message = error["message"].as_str().unwrap();
+        assert_eq!((code, error["code"].as_str()), (2, Some("usage")), "{error}");
+        assert!(message.contains("tiny.toml:") && message.contains("strom_s"), "{message}");
+    }
+    let good = text(&scenario(&home, TINY));
+    assert_eq!(home.json(&["load", "check", &good])[0]["valid"], true);
+}
+
+#[test]
+fn bad_arguments_are_refused_before_anything_runs() {
+    let home = Home::new();
+    let file = text(&scenario(&home, TINY));
+    for args in [
+        vec!["load", "run", "no-such-storm"],
+        vec!["load", "run", &file, "--against", "127.0.0.1:1"],
+        vec!["load", "run", &file, "--policy", "hope"],
+        vec!["load", "run", &file, "--scale", "0"],
+        vec!["load", "run", &file, "--duration", "0s"],
+        vec!["load", "run", &file, "--baseline", "/no/such/folder"],
+    ] {
+        assert_eq!(home.error(&args).0, 2, "{args:?}");
+    }
+    assert_eq!(home.error(&["load", "report", &text(home.path())]).0, 4);
+    let listed = home.json(&["load", "list"]);
+    assert!(listed[0].as_array().unwrap().iter().any(|row| row["name"] == "demo"), "{listed:?}");
+}
+
+#[test]
+fn a_run_against_a_running_system_is_written_and_drawn_again() {
+    let home = Home::new();
+    let server = Server::up(&home);
+    let (file, out) = (text(&scenario(&home, TINY)), home.path().join("out"));
+    let (ca, out_text) = (server.address("ca").to_owned(), text(&out));
+    let mut args = against(&file, server.address("gate"), &ca, &out_text);
+    args.push("--json");
+    let said = home.run(&args);
+    let summary = &said.lines()[0];
+    assert_eq!(summary["scenario"], "tiny", "{said:?}");
+    assert_eq!(summary["policy"], "unknown");
+    assert_eq!(summary["lost"], 0, "{summary}");
+    assert!([0, 8].contains(&said.code), "only this machine may be too slow: {said:?}");
+    let run: Value = serde_json::from_slice(&fs::read(out.join("run-unknown.json")).unwrap()).unwrap();
+    assert_eq!(run["summary"]["seed"], 1);
+    fs::remove_file(out.join("index.html")).unwrap();
+    home.json(&["load", "report", &out_text]);
+    assert!(fs::read_to_string(out.join("index.html")).unwrap().contains("tiny"));
+    server.stop();
+}
+
+#[test]
+fn an_address_where_nobody_listens_is_said() {
+    let home = Home::new();
+    let server = Server::up(&home);
+    let (gate, ca) = (server.address("gate").to_owned(), server.address("ca").to_owned());
+    server.stop();
+    let (file, out) = (text(&scenario(&home, TINY)), text(&home.path().join("out")));
+    let (code, error) = home.error(&against(&file, &gate, &ca, &out));
+    assert_eq!((code, error["code"].as_str()), (6, Some("unreachable")), "{error}");
+    assert!(error["message"].as_str().unwrap().contains(&gate), "{error}");
+}
+
+#[test]
+fn when_the_server_dies_in_the_middle_what_was_measured_is_kept() {
+    let home = Home::new();
+    let file = text(&scenario(&home, &TINY.replace("storm_s = 2", "storm_s = 40")));
+    let out = home.path().join("out");
+    let args = ["load", "run", &file, "--out", &text(&out), "--work", &text(home.path())];
+    let mut child = home.command(&args).spawn().unwrap();
+    let run_file = home.path().join(format!("buslane-load-{}/run/data/run.json", child.id()));
+    let mut lines = BufReader::new(child.stderr.take().unwrap()).lines().map_while(Result::ok);
+    lines.find(|line| line.contains("conversations:")).expect("the storm was not shown");
+    let run: Value = serde_json::from_slice(&fs::read(&run_file).unwrap()).unwrap();
+    signal(u32::try_from(run["pid"].as_u64().unwrap()).unwrap(), "KILL");
+    let rest: Vec<String> = lines.collect();
+    assert_eq!(said(child).code, 8, "{rest:?}");
+    assert!(rest.iter().any(|line| line.contains("signal: 9")), "{rest:?}");
+    let run: Value = serde_json::from_slice(&fs::read(out.join("run-buslane.json")).unwrap()).unwrap();
+    assert_eq!(run["summary"]["valid"], false);
+    assert!(!run["seconds"].as_array().unwrap().is_empty());
+    assert!(!run_file.exists(), "the data of the server are gone");
+}
+
+#[test]
+fn drills_that_were_never_made_are_an_empty_list() {
+    let home = Home::new();
+    assert_eq!(home.json(&["drill", "history"]), [serde_json::json!([])]);
+    let (code, error) = home.error(&["drill", "surge", "--scenario", "no-such-storm"]);
+    assert_eq!((code, error["code"].as_str()), (2, Some("usage")));
+}
