@@ -11,6 +11,8 @@
 
 pub mod calibrate;
 pub mod crowd;
+pub mod demo;
+pub mod drill;
 pub mod figures;
 pub mod fleet;
 pub mod flood;
@@ -24,10 +26,13 @@ pub mod place;
 pub mod raw;
 pub mod report;
 pub mod result;
+pub mod run;
 pub mod scenario;
 pub mod silent;
 pub mod stage;
+pub mod system;
 pub mod talk;
 pub mod tally;
+pub mod thresholds;
 pub mod timing;
 pub mod watch;

@@ -7,7 +7,7 @@ mod axis;
 mod charts;
 mod compare;
 mod escape;
-mod figure;
+pub mod figure;
 mod folder;
 mod junit;
 mod page;

@@ -184,6 +184,9 @@ pub struct Run {
     pub postures: Vec<(f64, String)>,
     /// What was done to the server, and when.
     pub marks: Vec<(f64, String)>,
+    /// What else is to be known, in sentences: how the driver did, what the checker looked at and found.
+    #[serde(default)]
+    pub notes: Vec<String>,
 }
 
 /// What was run, when and where.

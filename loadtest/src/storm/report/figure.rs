@@ -51,11 +51,12 @@ const fn figure(name: &'static str, title: &'static str, form: Form, better: Bet
 }
 
 /// All that are known, in the order in which they are shown.
-pub const ALL: [Figure; 23] = [
+pub const ALL: [Figure; 24] = [
     figure("fg_success", "messages of conversations that arrived", Form::Share, Better::More, 0.0001),
     figure("fg_p99_ratio", "their p99, storm to quiet", Form::Times, Better::Less, 0.1),
     figure("fg_p99_ms_storm", "their p99 in the storm", Form::Ms, Better::Less, 0.1),
     figure("look_success", "people who open the app: served", Form::Share, Better::More, 0.001),
+    figure("fg_refused", "refusals of what people wanted", Form::Count, Better::Less, 0.0),
     figure("logins_of_possible", "logins done, of what is possible", Form::Share, Better::More, 0.03),
     figure("goodput_of_capacity", "messages served, of capacity", Form::Share, Better::More, 0.03),
     figure("bg_floor_kept", "background kept its floor", Form::YesNo, Better::More, 0.0),

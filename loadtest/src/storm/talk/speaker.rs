@@ -258,6 +258,10 @@ impl Talking {
 
     async fn talk(&mut self, speaker: &mut Speaker, line: &mut Line, recv: &mut FrameReader) -> End {
         let outbox = speaker.outbox();
+        // What came with the welcome is there already.
+        if let Err(why) = self.hear_all(speaker, line, recv).await {
+            return line.end(why);
+        }
         loop {
             if outbox.0.closed.get() {
                 return End::Stopped;
@@ -272,13 +276,11 @@ impl Talking {
             }
             tokio::select! {
                 filled = recv.fill() => match filled {
-                    Ok(true) => loop {
-                        match recv.ready::<wire::ServerFrame>() {
-                            Ok(Some(frame)) => self.hear(speaker, line, frame).await,
-                            Ok(None) => break,
-                            Err(_) => return line.end("malformed"),
+                    Ok(true) => {
+                        if let Err(why) = self.hear_all(speaker, line, recv).await {
+                            return line.end(why);
                         }
-                    },
+                    }
                     Ok(false) => return line.end("stream"),
                     Err(error) => return line.end(error.name()),
                 },
@@ -293,6 +295,19 @@ impl Talking {
                 () = self.stage.stop.cancelled() => return End::Stopped,
             }
         }
+    }
+
+    /// Takes every frame that is there.
+    async fn hear_all(
+        &mut self,
+        speaker: &mut Speaker,
+        line: &mut Line,
+        recv: &mut FrameReader,
+    ) -> Result<(), &'static str> {
+        while let Some(frame) = recv.ready::<wire::ServerFrame>().map_err(|_| "malformed")? {
+            self.hear(speaker, line, frame).await;
+        }
+        Ok(())
     }
 
     fn id(&mut self) -> u64 {

@@ -15,13 +15,22 @@ that was sent, acknowledged and delivered.";
 /// The section.
 pub fn section(run: &Run) -> String {
     format!(
-        "<section><h2>About this run</h2><div class=\"pair\"><div class=\"box\"><h3>What it is modelled on</h3><p>{}</p><p class=\"note\">Source: {}</p><h3>What was expected</h3><p>{}</p></div><div class=\"box\"><h3>How it was measured</h3><p>{METHOD}</p></div></div><div class=\"box\"><h3>Where, and with what</h3><dl class=\"facts\">{}</dl><h3>To repeat it</h3><pre><code>{}</code></pre></div></section>",
+        "<section><h2>About this run</h2><div class=\"pair\"><div class=\"box\"><h3>What it is modelled on</h3><p>{}</p><p class=\"note\">Source: {}</p><h3>What was expected</h3><p>{}</p></div><div class=\"box\"><h3>How it was measured</h3><p>{METHOD}</p>{}</div></div><div class=\"box\"><h3>Where, and with what</h3><dl class=\"facts\">{}</dl><h3>To repeat it</h3><pre><code>{}</code></pre></div></section>",
         text(&run.plan.history),
         text(&run.plan.source),
         text(&run.plan.hypothesis),
+        notes(run),
         facts(run),
         text(&run.origin.command)
     )
+}
+
+fn notes(run: &Run) -> String {
+    if run.notes.is_empty() {
+        return String::new();
+    }
+    let items: String = run.notes.iter().map(|note| format!("<li>{}</li>", text(note))).collect();
+    format!("<ul class=\"note\">{items}</ul>")
 }
 
 fn facts(run: &Run) -> String {

@@ -207,6 +207,7 @@ fn earthquake(nature: Nature) -> Run {
         streams: streams(&seconds, &nature),
         seconds,
         postures: nature.postures.iter().map(|(at_s, name)| (*at_s, (*name).to_owned())).collect(),
+        notes: vec!["What no server held was sent.".to_owned()],
         marks: vec![
             (12.0, "17 % of the sessions are lost".to_owned()),
             (14.0, "another program takes half of the processors for 10 s".to_owned()),

@@ -1,0 +1,317 @@
+//! One run, from the calibration to the verdict: the order of things on one screen.
+//!
+//! What was measured so far is never thrown away: a server that dies, an interruption or a full disk end the run early, and
+//! the result says so.
+
+mod cast;
+mod gathered;
+mod machine;
+
+use std::path::PathBuf;
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use anyhow::Context;
+use bytes::Bytes;
+use tokio::sync::watch;
+use tokio_util::sync::CancellationToken;
+
+use self::cast::{Cast, Outcomes};
+use self::gathered::Gathered;
+use super::calibrate;
+use super::fleet::Phone;
+use super::generator::Generator;
+use super::history::{self, Findings, Reader, Record};
+use super::live::Live;
+use super::net::Net;
+use super::place::Layout;
+use super::result::{Capacity, Costs, Origin, Run};
+use super::scenario::{Event, Scenario};
+use super::stage::{Stage, Target};
+use super::system::{System, SystemPlan};
+use super::timing::Timing;
+use super::watch::Watch;
+
+/// Between the end of the preparation and the beginning: what was opened comes to rest.
+const SETTLE: Duration = Duration::from_secs(2);
+
+/// How often the server is looked at whether it lives.
+const LOOK_EVERY: Duration = Duration::from_millis(250);
+
+/// What is to be run.
+#[derive(Debug, Clone)]
+pub struct Plan {
+    /// What happens.
+    pub scenario: Scenario,
+    /// `overload.policy` of the server; `None`: as it is by itself.
+    pub policy: Option<String>,
+    /// Factor on the load.
+    pub scale: f64,
+    /// The same seed makes the same plan of load.
+    pub seed: u64,
+    /// Whether server and driver get processors of their own.
+    pub layout: Layout,
+    /// The program that is measured.
+    pub program: PathBuf,
+    /// A folder for its data; it belongs to the caller.
+    pub work: PathBuf,
+    /// A system that runs already, in place of one that is started.
+    pub against: Option<Target>,
+    /// What was measured before, in place of a calibration: several policies are held against the same.
+    pub capacity: Option<(Capacity, Costs)>,
+    /// The command that repeats this.
+    pub command: String,
+}
+
+/// What the caller is told while it goes on.
+#[derive(Debug, Clone)]
+pub enum Progress {
+    /// The next step of the preparation or the end.
+    Step(&'static str),
+    /// What the server was measured to be able to do.
+    Calibrated(Capacity),
+    /// The load begins.
+    Begun(Timing, Arc<Live>),
+}
+
+/// Runs it. `Err`: nothing was measured at all.
+pub async fn run(
+    plan: &Plan,
+    stop: CancellationToken,
+    mut progress: impl FnMut(Progress),
+) -> anyhow::Result<Run> {
+    let (capacity, costs) = match plan.capacity {
+        Some(known) => known,
+        None => {
+            progress(Progress::Step("measuring what this server can do"));
+            unless_stopped(&stop, calibration(plan)).await?
+        }
+    };
+    progress(Progress::Calibrated(capacity));
+    progress(Progress::Step("starting the server"));
+    let mut tested = Tested::start(plan, "run").await?;
+    let live = Arc::new(Live::default());
+    let stage = Stage {
+        target: tested.target.clone(),
+        seed: plan.seed,
+        live: live.clone(),
+        stop: stop.child_token(),
+    };
+    let (go, timing) = watch::channel(None);
+    progress(Progress::Step("enrolling phones, opening sessions"));
+    let mut cast = Cast::start(plan, &capacity, &stage, &tested, timing)?;
+    let prepared = async {
+        tokio::select! {
+            prepared = cast.prepared() => prepared,
+            died = tested.until_dead() => Err(anyhow::anyhow!(died)),
+        }
+    };
+    if let Err(error) = unless_stopped(&stop, prepared).await {
+        stage.stop.cancel();
+        drop(go);
+        // The generator that failed knows why.
+        return Err(cast.finish().await.err().unwrap_or(error)).context("the load could not be prepared");
+    }
+    tokio::time::sleep(SETTLE).await;
+    let phases = plan.scenario.phases;
+    let seconds = |s: u32| Duration::from_secs(s.into());
+    let begin = Instant::now() + Duration::from_millis(100);
+    let timing =
+        Timing::new(begin, seconds(phases.quiet_s), seconds(phases.storm_s), seconds(phases.after_s));
+    let origin = Origin {
+        command: plan.command.clone(),
+        began: machine::now_text(),
+        version: env!("CARGO_PKG_VERSION").to_owned(),
+        machine: machine::describe(),
+        pinned: plan.layout.is_pinned(),
+    };
+    go.send_replace(Some(timing));
+    progress(Progress::Begun(timing, live));
+    let (marks, ended_early) = play(plan, &timing, &stage, &mut tested).await;
+    if ended_early.is_some() {
+        stage.stop.cancel();
+    }
+    progress(Progress::Step("waiting for what is on its way"));
+    let mut outcomes = cast.finish().await?;
+    progress(Progress::Step("reading the log back"));
+    let findings = check_history(plan, &stage, &mut outcomes).await;
+    let watched = tested.watch.take().map(|watch| watch.finish(&timing));
+    progress(Progress::Step("stopping the server"));
+    let mut notes = Vec::new();
+    if let Some(system) = tested.system.take()
+        && let Err(error) = system.stop().await
+        && ended_early.is_none()
+    {
+        notes.push(format!("the server did not stop in order: {error:#}"));
+    }
+    let gathered =
+        Gathered { timing, capacity, costs, outcomes, marks, ended_early, notes, findings, watched };
+    Ok(gathered.into_run(plan, origin))
+}
+
+/// Gives up when the caller does.
+async fn unless_stopped<T>(
+    stop: &CancellationToken,
+    work: impl Future<Output = anyhow::Result<T>>,
+) -> anyhow::Result<T> {
+    tokio::select! {
+        done = work => done,
+        () = stop.cancelled() => anyhow::bail!("interrupted before anything was measured"),
+    }
+}
+
+/// Capacity is measured on a server of its own, without any control of load.
+async fn calibration(plan: &Plan) -> anyhow::Result<(Capacity, Costs)> {
+    anyhow::ensure!(
+        plan.against.is_none(),
+        "the cost of work on a server that this program did not start cannot be seen: say what it can do with \
+         --logins-per-s and --messages-per-s"
+    );
+    let system = System::start(system_plan(plan, "calibration", Some("none"))?).await?;
+    let burst = plan.scenario.crowd.iter().map(|crowd| crowd.burst).max().unwrap_or(1);
+    let measured = calibrate::Plan {
+        target: system.target(),
+        pids: system.pids(),
+        processors: plan.layout.server_processors(),
+        burst: burst as usize,
+    };
+    let (_go, timing) = watch::channel(None);
+    // It is never told to begin: calibrating is all preparation.
+    let generator =
+        Generator::start("calibration", plan.layout.driver(), timing, move |_cue| calibrate::run(measured))?;
+    let found = generator.finish().await;
+    system.stop().await?;
+    found
+}
+
+fn system_plan(plan: &Plan, folder: &str, policy: Option<&str>) -> anyhow::Result<SystemPlan> {
+    let work = plan.work.join(folder);
+    std::fs::create_dir_all(&work).with_context(|| format!("cannot make {}", work.display()))?;
+    Ok(SystemPlan {
+        program: plan.program.clone(),
+        work,
+        policy: policy.map(str::to_owned),
+        settings: plan.scenario.settings.clone(),
+        kind: plan.scenario.system,
+        processors: plan.layout.server(),
+    })
+}
+
+/// The system that is measured: one of ours, or somebody else's.
+struct Tested {
+    target: Target,
+    system: Option<System>,
+    watch: Option<Watch>,
+}
+
+impl Tested {
+    async fn start(plan: &Plan, folder: &str) -> anyhow::Result<Self> {
+        if let Some(target) = &plan.against {
+            return Ok(Self { target: target.clone(), system: None, watch: None });
+        }
+        let system = System::start(system_plan(plan, folder, plan.policy.as_deref())?).await?;
+        let watch = Watch::start(system.pids(), plan.layout.driver())?;
+        Ok(Self { target: system.target(), system: Some(system), watch: Some(watch) })
+    }
+
+    /// Ready when the server is dead, with how it ended. Never, for one that is not ours.
+    async fn until_dead(&mut self) -> String {
+        let Some(system) = &mut self.system else { return std::future::pending().await };
+        loop {
+            if let Err(how) = system.is_alive() {
+                return how;
+            }
+            tokio::time::sleep(LOOK_EVERY).await;
+        }
+    }
+}
+
+/// Lets time pass and does to the server what the scenario says. Answers what was done, and why the run ended early.
+async fn play(
+    plan: &Plan,
+    timing: &Timing,
+    stage: &Stage,
+    tested: &mut Tested,
+) -> (Vec<(f64, String)>, Option<String>) {
+    let mut marks = Vec::new();
+    let mut events: Vec<&Event> = plan.scenario.events.iter().collect();
+    events.sort_by(|a, b| a.at_s().total_cmp(&b.at_s()));
+    for event in events {
+        if let Some(why) = wait(timing.at(event.at_s()), stage, tested).await {
+            return (marks, Some(why));
+        }
+        marks.push((timing.offset_s(Instant::now()), event.title()));
+        if let Err(error) = act(event, plan, tested).await {
+            return (marks, Some(format!("{}: {error:#}", event.title())));
+        }
+    }
+    let ended = wait(timing.end(), stage, tested).await;
+    (marks, ended)
+}
+
+/// Waits for a moment; answers why the run ends before it.
+async fn wait(until: Instant, stage: &Stage, tested: &mut Tested) -> Option<String> {
+    tokio::select! {
+        () = tokio::time::sleep_until(until.into()) => None,
+        how = tested.until_dead() => Some(format!("the server ended in the middle of the run: {how}")),
+        () = stage.stop.cancelled() => Some("the run was interrupted".to_owned()),
+    }
+}
+
+async fn act(event: &Event, plan: &Plan, tested: &mut Tested) -> anyhow::Result<()> {
+    // The crowd does this one itself.
+    if matches!(event, Event::Drop { .. }) {
+        return Ok(());
+    }
+    let Some(system) = &mut tested.system else {
+        anyhow::bail!("this can only be done to a server that this program has started");
+    };
+    let seconds = |s: f64| Duration::try_from_secs_f64(s).unwrap_or_default();
+    match event {
+        Event::Drop { .. } => Ok(()),
+        Event::BusyNeighbour { for_s, .. } => {
+            system.busy_neighbour(&plan.layout.server(), seconds(*for_s)).await
+        }
+        Event::BusyDisk { for_s, .. } => system.busy_disk(seconds(*for_s)).await,
+        Event::Restart { .. } => system.restart().await,
+        Event::Order { at_s, begins_s, for_s } => {
+            let begins_in = seconds(begins_s.unwrap_or(*at_s) - at_s);
+            system.order("a storm that was announced", begins_in, seconds(*for_s)).await
+        }
+    }
+}
+
+/// How long the logs may take to be read back.
+const READ_WITHIN: Duration = Duration::from_secs(60);
+
+/// Reads the logs back and holds what was seen against them.
+async fn check_history(plan: &Plan, stage: &Stage, outcomes: &mut Outcomes) -> Result<Findings, String> {
+    let talk = &mut outcomes.talk;
+    let mut record = std::mem::replace(&mut talk.record, Record::new(Instant::now()));
+    let mut readers = readers(std::mem::take(&mut talk.phones), &talk.rooms);
+    for crowd in &mut outcomes.crowds {
+        record.merge(std::mem::replace(&mut crowd.record, Record::new(Instant::now())));
+        readers.extend(self::readers(std::mem::take(&mut crowd.phones), &crowd.rooms));
+    }
+    let (_go, timing) = watch::channel(None);
+    let target = stage.target.clone();
+    let reading = Generator::start("checker", plan.layout.driver(), timing, move |_cue| async move {
+        let net = Net::new(&target, READ_ADDRESSES)?;
+        let logs = history::read_logs(&net, readers, READ_WITHIN).await;
+        Ok(history::check(&record, &logs))
+    });
+    let found = match reading {
+        Ok(reading) => reading.finish().await,
+        Err(error) => Err(error),
+    };
+    found.map_err(|error| format!("{error:#}"))
+}
+
+/// Source addresses of the readers.
+const READ_ADDRESSES: usize = 16;
+
+/// The first of each two people reads the room of both.
+fn readers(phones: Vec<Phone>, rooms: &[Bytes]) -> Vec<Reader> {
+    let first = phones.into_iter().step_by(2);
+    first.zip(rooms).map(|(phone, room)| Reader { phone, rooms: vec![room.clone()] }).collect()
+}

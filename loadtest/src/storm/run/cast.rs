@@ -1,0 +1,179 @@
+//! Who plays in a run: the generators that a scenario asks for, each with its part of the load.
+
+use tokio::sync::watch;
+
+use super::{Plan, Tested};
+use crate::storm::crowd::{self, CrowdOutcome, CrowdPlan};
+use crate::storm::flood::{self, FloodOutcome};
+use crate::storm::generator::Generator;
+use crate::storm::phones::{self, PhonesOutcome};
+use crate::storm::result::Capacity;
+use crate::storm::scenario::{Event, Rate, Unit, rate};
+use crate::storm::silent::{self, SilentOutcome};
+use crate::storm::stage::{Place, Stage};
+use crate::storm::talk;
+use crate::storm::timing::Timing;
+
+/// Sessions of the crowd are opened at this share of what the server can do.
+const OPENING: f64 = 0.4;
+
+/// The generators of a run.
+pub struct Cast {
+    talk: Generator<talk::Seen>,
+    phones: Option<Generator<PhonesOutcome>>,
+    crowds: Vec<Generator<CrowdOutcome>>,
+    flood: Option<Generator<FloodOutcome>>,
+    silent: Option<Generator<SilentOutcome>>,
+}
+
+/// What they have seen.
+#[derive(Debug)]
+pub struct Outcomes {
+    /// Of the conversations.
+    pub talk: talk::Seen,
+    /// Of clients that come in.
+    pub phones: Option<PhonesOutcome>,
+    /// Of live sessions that do something.
+    pub crowds: Vec<CrowdOutcome>,
+    /// Of first packets.
+    pub flood: Option<FloodOutcome>,
+    /// Of half-open handshakes.
+    pub silent: Option<SilentOutcome>,
+}
+
+impl Cast {
+    /// Starts the threads; each prepares at once.
+    pub fn start(
+        plan: &Plan,
+        capacity: &Capacity,
+        stage: &Stage,
+        tested: &Tested,
+        timing: watch::Receiver<Option<Timing>>,
+    ) -> anyhow::Result<Self> {
+        let scenario = &plan.scenario;
+        let urgent = plan.layout.driver();
+        let last = Place { runs_last: true, ..urgent.clone() };
+        let talk_plan = talk::Plan { talk: scenario.talk, prefix: format!("talk-{}-", plan.seed) };
+        let (of_talk, at) = (stage.clone(), timing.clone());
+        let talk = Generator::start("talk", urgent, at, move |cue| talk::run(of_talk, talk_plan, cue))?;
+
+        let per_unit = |unit: Unit, capacity: f64| match unit {
+            Unit::Capacity => capacity,
+            Unit::PerS => 1.0,
+        };
+        let mut coming = Vec::new();
+        for (n, logins) in scenario.logins.iter().enumerate() {
+            let per_unit = per_unit(logins.rate.unit, capacity.logins_per_s);
+            let due = rate::due_offsets(&logins.rate, per_unit, plan.scale, plan.seed + n as u64)?;
+            coming.push((logins.clone(), due));
+        }
+        let phones = (!coming.is_empty())
+            .then(|| {
+                let stage = stage.clone();
+                Generator::start("phones", last.clone(), timing.clone(), move |cue| {
+                    phones::run(stage, coming, cue)
+                })
+            })
+            .transpose()?;
+
+        let drops: Vec<(f64, u8)> = scenario
+            .events
+            .iter()
+            .filter_map(|event| match event {
+                Event::Drop { at_s, percent } => Some((*at_s, *percent)),
+                _ => None,
+            })
+            .collect();
+        let mut crowds = Vec::new();
+        for (n, crowd) in scenario.crowd.iter().enumerate() {
+            let due = |rate: &Option<Rate>, capacity: f64, seed: u64| match rate {
+                Some(rate) => rate::due_offsets(rate, per_unit(rate.unit, capacity), plan.scale, seed),
+                None => Ok(Vec::new()),
+            };
+            let seed = plan.seed + 100 + n as u64;
+            // A burst is due at once.
+            let bursts = capacity.messages_per_s / f64::from(crowd.burst.max(1));
+            let plan = CrowdPlan {
+                crowd: crowd.clone(),
+                prefix: format!("crowd-{}-{n}-", plan.seed),
+                messages: due(&crowd.messages, bursts, seed)?,
+                fetches: due(&crowd.fetches, capacity.messages_per_s, seed + 1)?,
+                drops: drops.clone(),
+                opens_per_s: capacity.logins_per_s * OPENING,
+            };
+            let stage = stage.clone();
+            let play = move |cue| crowd::run(stage, plan, cue);
+            crowds.push(Generator::start("crowd", last.clone(), timing.clone(), play)?);
+        }
+
+        let ports = tested.system.as_ref().map(|system| system.ports());
+        let flood = match (&scenario.flood, ports) {
+            (Some(flood), Some(ports)) => {
+                let (stage, flood) = (stage.clone(), flood.clone());
+                let play = move |cue| flood::run(stage, flood, ports, cue);
+                Some(Generator::start("flood", last.clone(), timing.clone(), play)?)
+            }
+            (Some(_), None) => {
+                anyhow::bail!("a flood is only sent to a server that this program has started")
+            }
+            (None, _) => None,
+        };
+        let silent = match (&scenario.silent, ports) {
+            (Some(silent), Some(ports)) => {
+                let (stage, silent) = (stage.clone(), silent.clone());
+                let play = move |cue| silent::run(stage, silent, ports, cue);
+                Some(Generator::start("silent", last, timing, play)?)
+            }
+            (Some(_), None) => {
+                anyhow::bail!("half-open handshakes are only made at a server that this program has started")
+            }
+            (None, _) => None,
+        };
+        Ok(Self { talk, phones, crowds, flood, silent })
+    }
+
+    /// Waits until all of them are prepared.
+    pub async fn prepared(&mut self) -> anyhow::Result<()> {
+        self.talk.prepared().await?;
+        if let Some(phones) = &mut self.phones {
+            phones.prepared().await?;
+        }
+        for crowd in &mut self.crowds {
+            crowd.prepared().await?;
+        }
+        if let Some(flood) = &mut self.flood {
+            flood.prepared().await?;
+        }
+        if let Some(silent) = &mut self.silent {
+            silent.prepared().await?;
+        }
+        Ok(())
+    }
+
+    /// Waits for the end of all of them.
+    pub async fn finish(self) -> anyhow::Result<Outcomes> {
+        let talk = self.talk.finish().await;
+        let mut crowds = Vec::new();
+        for crowd in self.crowds {
+            crowds.push(crowd.finish().await);
+        }
+        let phones = finished(self.phones).await;
+        let flood = finished(self.flood).await;
+        let silent = finished(self.silent).await;
+        // All have ended before the first error is looked at: no thread is left behind.
+        Ok(Outcomes {
+            talk: talk?,
+            phones: phones?,
+            crowds: crowds.into_iter().collect::<anyhow::Result<_>>()?,
+            flood: flood?,
+            silent: silent?,
+        })
+    }
+}
+
+async fn finished<T: Send + 'static>(generator: Option<Generator<T>>) -> anyhow::Result<Option<T>> {
+    match generator {
+        Some(generator) => generator.finish().await.map(Some),
+        None => Ok(None),
+    }
+}

@@ -1,0 +1,336 @@
+//! Everything that one run has gathered, and the result that is made of it.
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+
+use super::Plan;
+use super::cast::Outcomes;
+use crate::storm::figures;
+use crate::storm::history::Findings;
+use crate::storm::result::{
+    ByPhase, Capacity, Check, Costs, LoginFigures, Memory, Origin, Run, Second, Summary, Verdict,
+};
+use crate::storm::tally::{Stream, Tally};
+use crate::storm::thresholds;
+use crate::storm::timing::{Phase, Timing};
+use crate::storm::watch::Watched;
+
+/// The driver may be late by this share of what it reports, at the 99th percentile; beyond it the run says nothing about
+/// the server. What is reported counts from when a message was due, so the driver's delay is in it already: the figure can
+/// only be too bad, never too good.
+const LATENESS_SHARE_MAX: f64 = 0.5;
+
+/// Fewer clients that were turned away say nothing about what one of them costs.
+const TURNED_AWAY_MIN: u64 = 200;
+
+/// What people want, and what they are told that it is stored.
+const PEOPLE: [Stream; 5] = [Stream::Talk, Stream::Receipt, Stream::LookLogin, Stream::Crowd, Stream::Look];
+
+/// Everything of one run.
+pub struct Gathered {
+    pub timing: Timing,
+    pub capacity: Capacity,
+    pub costs: Costs,
+    pub outcomes: Outcomes,
+    /// What was done to the server, and when.
+    pub marks: Vec<(f64, String)>,
+    /// Why the run did not last to its end.
+    pub ended_early: Option<String>,
+    /// What else is to be known.
+    pub notes: Vec<String>,
+    /// What the checker has found; `Err`: why it could not look.
+    pub findings: Result<Findings, String>,
+    /// What the kernel has accounted.
+    pub watched: Option<Watched>,
+}
+
+impl Gathered {
+    /// The result.
+    pub fn into_run(mut self, plan: &Plan, origin: Origin) -> Run {
+        let tally = self.take_tally();
+        let summary = self.summary(plan, &tally);
+        let seconds = self.seconds(&tally);
+        let notes = self.notes();
+        let postures = self.outcomes.talk.postures.iter();
+        Run {
+            summary,
+            plan: plan.scenario.clone(),
+            scale: plan.scale,
+            origin,
+            seconds,
+            streams: figures::streams(&tally),
+            postures: postures
+                .map(|(at, posture)| {
+                    let name = buslane_shared::overload::posture::name(*posture);
+                    (self.timing.offset_s(*at), name.to_owned())
+                })
+                .collect(),
+            marks: self.marks,
+            notes,
+        }
+    }
+
+    /// What else is to be known of the run, in sentences.
+    fn notes(&self) -> Vec<String> {
+        let mut notes = Vec::new();
+        if let Some(phones) = &self.outcomes.phones {
+            notes.push(format!(
+                "The driver began with a client {:.0} ms (p99) after it was due, and had no time left in {} s.",
+                phones.started_late_p99_ms, phones.saturated_s
+            ));
+        }
+        if let Some(silent) = &self.outcomes.silent {
+            notes.push(format!(
+                "{} clients began a handshake and fell silent, {} at most at a time; the server held {} of them and \
+                 turned {} away.",
+                silent.opened, silent.most_at_a_time, silent.held, silent.turned_away
+            ));
+        }
+        for crowd in &self.outcomes.crowds {
+            let late = figures::ms(crowd.lateness.quantile(0.99));
+            notes.push(format!("The driver's thread of a crowd was late by {late:.1} ms (p99) itself."));
+        }
+        if let Ok(findings) = &self.findings {
+            notes.extend(findings.statement());
+            notes.extend(findings.examples.iter().cloned());
+            notes.extend(findings.notes.iter().cloned());
+        }
+        notes
+    }
+
+    /// What all threads have seen, together.
+    fn take_tally(&mut self) -> Tally {
+        let empty = || Tally::new(self.timing, Arc::default());
+        let mut all = empty();
+        all.merge(std::mem::replace(&mut self.outcomes.talk.tally, empty()));
+        for crowd in &mut self.outcomes.crowds {
+            all.merge(std::mem::replace(&mut crowd.tally, empty()));
+        }
+        if let Some(phones) = &mut self.outcomes.phones {
+            all.merge(std::mem::replace(&mut phones.tally, empty()));
+        }
+        all
+    }
+
+    fn summary(&self, plan: &Plan, tally: &Tally) -> Summary {
+        let posture = figures::postures(&self.timing, &self.outcomes.talk.postures);
+        let p99 = figures::p99_ms(tally, Stream::Talk);
+        let logins = self.logins(tally);
+        let rss = self.memory();
+        let floor = figures::floor_kept(tally, &self.capacity);
+        let findings = self.findings.as_ref().ok();
+        let mut summary = Summary {
+            scenario: plan.scenario.name.clone(),
+            policy: match (&plan.policy, &plan.against) {
+                (Some(policy), _) => policy.clone(),
+                (None, None) => "buslane".to_owned(),
+                (None, Some(_)) => "unknown".to_owned(),
+            },
+            seed: plan.seed,
+            valid: true,
+            invalid_because: Vec::new(),
+            fg_success: figures::success(tally, &[Stream::Talk], Phase::Storm),
+            fg_p99_ms: p99,
+            fg_p99_ratio: p99.storm.zip(p99.quiet).and_then(|(storm, quiet)| figures::share(storm, quiet)),
+            bg_floor_kept: floor,
+            logins,
+            enter_ms: posture.enter_ms,
+            exit_s: posture.exit_s,
+            lost: findings.map(|found| found.lost),
+            duplicated: findings.map(|found| found.duplicated),
+            reordered: findings.map(|found| found.reordered),
+            misdelivered: findings.map(|found| found.misdelivered),
+            live_sessions_closed: self.closed(),
+            rss_mib: rss,
+            server_cpu_us: Costs { refusal: self.refusal_us(tally), ..self.costs },
+            driver_lateness_p99_ms: self.lateness_p99_ms(),
+            capacity: self.capacity,
+            figures: BTreeMap::new(),
+            checks: Vec::new(),
+            verdict: Verdict::Invalid,
+        };
+        summary.figures = self.figures(&summary, tally, posture.changes);
+        summary.checks = thresholds::checks(&summary.figures, &plan.scenario.limits);
+        summary.invalid_because = self.invalid_because(&p99);
+        summary.valid = summary.invalid_because.is_empty();
+        summary.verdict = verdict(summary.valid, &summary.checks);
+        summary
+    }
+
+    fn figures(&self, summary: &Summary, tally: &Tally, posture_changes: u64) -> BTreeMap<String, f64> {
+        let memory = summary.rss_mib.after.zip(summary.rss_mib.before);
+        let looks = [Stream::LookLogin, Stream::Look];
+        let phones = self.outcomes.phones.as_ref();
+        let findings = self.findings.as_ref().ok();
+        let count = |count: Option<u64>| count.map(|count| count as f64);
+        let named = [
+            ("fg_success", summary.fg_success),
+            ("fg_p99_ratio", summary.fg_p99_ratio),
+            ("fg_p99_ms_storm", summary.fg_p99_ms.storm),
+            ("enter_ms", summary.enter_ms),
+            ("exit_s", summary.exit_s),
+            ("logins_of_possible", summary.logins.done_of_possible),
+            ("slots_kept", summary.logins.slots_kept),
+            ("attempts_per_deferred", summary.logins.attempts_per_deferred),
+            ("left_outside", phones.map(|phones| phones.left_outside as f64)),
+            ("bg_floor_kept", summary.bg_floor_kept.map(|kept| if kept { 1.0 } else { 0.0 })),
+            ("goodput_of_capacity", figures::goodput(tally, &self.capacity)),
+            ("look_success", figures::success(tally, &looks, Phase::Storm)),
+            ("fg_refused", Some(figures::refused(tally, &PEOPLE, Phase::Storm) as f64)),
+            ("lost", count(findings.map(|found| found.lost))),
+            ("duplicated", count(findings.map(|found| found.duplicated))),
+            ("reordered", count(findings.map(|found| found.reordered))),
+            ("misdelivered", count(findings.map(|found| found.misdelivered))),
+            ("invented", count(findings.map(|found| found.invented))),
+            ("holes", count(findings.map(|found| found.holes))),
+            ("live_sessions_closed", Some(summary.live_sessions_closed as f64)),
+            ("memory_ratio", memory.and_then(|(after, before)| figures::share(after, before))),
+            ("back_ratio", self.back_ratio()),
+            ("posture_changes", Some(posture_changes as f64)),
+            ("amplification", self.outcomes.flood.as_ref().and_then(|flood| flood.amplification())),
+        ];
+        named.into_iter().filter_map(|(name, value)| Some((name.to_owned(), value?))).collect()
+    }
+
+    fn logins(&self, tally: &Tally) -> LoginFigures {
+        let figures = figures::logins(tally, &self.capacity, self.free_share());
+        let Some(phones) = &self.outcomes.phones else { return figures };
+        LoginFigures {
+            deferred: phones.deferred,
+            slots_promised: phones.slots_promised,
+            slots_kept: figures::share(phones.slots_kept as f64, phones.came_in_slot as f64),
+            left_outside: phones.left_outside,
+            attempts_per_deferred: figures::share(phones.tries_of_deferred as f64, phones.deferred as f64),
+            ..figures
+        }
+    }
+
+    /// What the foreground left over of the server's processors before the storm.
+    fn free_share(&self) -> f64 {
+        let used = self.watched.as_ref().and_then(|watched| watched.processors_in(Phase::Quiet));
+        match used {
+            Some(used) => (1.0 - used / self.capacity.processors.max(f64::MIN_POSITIVE)).clamp(0.0, 1.0),
+            None => 1.0,
+        }
+    }
+
+    /// How long it took until all clients that were dropped were back, of what it takes at best.
+    fn back_ratio(&self) -> Option<f64> {
+        let crowds = self.outcomes.crowds.iter().filter(|crowd| crowd.dropped > 0);
+        let dropped: u64 = crowds.clone().map(|crowd| crowd.dropped).sum();
+        // Where somebody never came back there is no such time.
+        let took = crowds.map(|crowd| crowd.all_back_s).collect::<Option<Vec<f64>>>()?;
+        let took = took.into_iter().reduce(f64::max)?;
+        let best = dropped as f64 / (self.capacity.logins_per_s * self.free_share());
+        figures::share(took, best)
+    }
+
+    fn closed(&self) -> u64 {
+        let talk: u64 = self.outcomes.talk.closed_by_server.values().sum();
+        talk + self.outcomes.crowds.iter().map(|crowd| crowd.closed_by_server).sum::<u64>()
+    }
+
+    fn memory(&self) -> Memory {
+        let Some(watched) = &self.watched else { return Memory::default() };
+        Memory {
+            before: watched.rss_mib_before(),
+            peak: watched.rss_mib_peak(),
+            // Of a run that was cut short nobody knows.
+            after: watched.rss_mib_after().filter(|_| self.ended_early.is_none()),
+        }
+    }
+
+    fn lateness_p99_ms(&self) -> Option<f64> {
+        let all = &self.outcomes.talk.lateness_all;
+        (!all.is_empty()).then(|| figures::ms(all.quantile(0.99)))
+    }
+
+    /// What is left of the storm's processor time after logins and messages, for each that was turned away.
+    fn refusal_us(&self, tally: &Tally) -> Option<f64> {
+        let used = self.watched.as_ref()?.processors_in(Phase::Storm)?;
+        let storm_s = (self.timing.storm_end() - self.timing.storm_begin()).as_secs_f64();
+        let (first, end) =
+            (self.timing.second(self.timing.storm_begin()), self.timing.second(self.timing.storm_end()));
+        let (mut logins, mut messages, mut turned_away) = (0, 0, 0);
+        for (stream, track) in tally.tracks() {
+            for slice in track.slices.get(first..end).into_iter().flatten() {
+                turned_away += slice.turned_away;
+                match stream {
+                    Stream::LookLogin | Stream::WakeLogin => logins += slice.served,
+                    Stream::Receipt | Stream::Crowd => messages += slice.served,
+                    _ => {}
+                }
+            }
+        }
+        let useful = logins as f64 * self.costs.login? + messages as f64 * self.costs.message?;
+        let left = used * storm_s * 1e6 - useful;
+        (turned_away >= TURNED_AWAY_MIN && left > 0.0).then(|| left / turned_away as f64)
+    }
+
+    fn invalid_because(&self, p99: &ByPhase) -> Vec<String> {
+        let mut why = Vec::new();
+        if let Some(early) = &self.ended_early {
+            why.push(early.clone());
+        }
+        if let Err(error) = &self.findings {
+            why.push(format!("the log could not be checked: {error}"));
+        }
+        // Nothing lost in what was read says nothing about the rest.
+        if let Ok(findings) = &self.findings
+            && findings.rooms_read < findings.rooms
+        {
+            why.extend(findings.notes.iter().cloned());
+        }
+        if let (Some(late), Some(reported)) = (self.lateness_p99_ms(), p99.storm)
+            && late > LATENESS_SHARE_MAX * reported
+        {
+            why.push(format!(
+                "the driver was late by {late:.2} ms itself (p99), more than {:.0} % of the {reported:.2} ms that it reports: \
+                 give it a processor of its own (--pin), or less to do (--scale)",
+                LATENESS_SHARE_MAX * 100.0
+            ));
+        }
+        why.extend(self.notes.iter().cloned());
+        why
+    }
+
+    fn seconds(&self, tally: &Tally) -> Vec<Second> {
+        let mut seconds: Vec<Second> = figures::seconds(tally)
+            .into_iter()
+            .enumerate()
+            .map(|(n, streams)| {
+                let at_s = self.timing.second_offset_s(n);
+                Second {
+                    at_s,
+                    phase: Some(self.timing.phase(self.timing.at(at_s))),
+                    streams,
+                    ..Second::default()
+                }
+            })
+            .collect();
+        for (second, late) in seconds.iter_mut().zip(&self.outcomes.talk.lateness) {
+            second.driver_lateness_ms = Some(figures::ms(*late));
+        }
+        if let Some(watched) = &self.watched {
+            for (second, sample) in seconds.iter_mut().zip(watched.seconds()) {
+                second.server_processors = sample.server_processors;
+                second.driver_processors = sample.driver_processors;
+                second.server_rss_mib = sample.server_rss_mib;
+            }
+        }
+        if let Some(flood) = &self.outcomes.flood {
+            for (second, packets) in seconds.iter_mut().zip(flood.packets_by_second()) {
+                second.flood_packets = Some(*packets);
+            }
+        }
+        seconds
+    }
+}
+
+fn verdict(valid: bool, checks: &[Check]) -> Verdict {
+    match (valid, checks.iter().all(|check| check.pass)) {
+        (false, _) => Verdict::Invalid,
+        (true, true) => Verdict::Pass,
+        (true, false) => Verdict::Fail,
+    }
+}
