@@ -45,6 +45,12 @@ pub fn success(tally: &Tally, streams: &[Stream], phase: Phase) -> Option<f64> {
     share(done as f64, offered as f64)
 }
 
+/// Tries of what was due in a phase that were refused or put off.
+pub fn refused(tally: &Tally, streams: &[Stream], phase: Phase) -> u64 {
+    let counts = streams.iter().map(|stream| tally.counts(*stream, phase));
+    counts.map(|counts| counts.refused + counts.put_off).sum()
+}
+
 /// `part` of `whole`, if there is any.
 pub fn share(part: f64, whole: f64) -> Option<f64> {
     (whole > 0.0).then(|| part / whole)

@@ -3,6 +3,12 @@
 //! Times are seconds from the beginning of the storm (negative: before it). Load is stated in multiples of the capacity that
 //! is measured on the spot, so that a scenario means the same on any machine.
 
+mod check;
+pub mod file;
+pub mod known;
+mod lasting;
+mod nearest;
+mod place;
 pub mod rate;
 
 use std::collections::BTreeMap;

@@ -3,7 +3,7 @@
 use rand::rngs::StdRng;
 use rand::{Rng, SeedableRng};
 
-use super::Rate;
+use super::{Rate, Unit};
 
 /// Things of one rate at most: 80 MB of offsets. A storm that wants more is a mistake in the file.
 pub const DUE_MAX: f64 = 10_000_000.0;
@@ -15,7 +15,51 @@ pub const DUE_MAX: f64 = 10_000_000.0;
 )]
 pub struct TooMany(f64);
 
+/// Multiples of capacity at most: what is more is a mistake in the unit.
+const MULTIPLE_MAX: f64 = 1_000.0;
+
+/// What is wrong with a rate, and at which of its points.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[error("{message}")]
+pub struct WrongPoint {
+    /// Its place, from 0.
+    pub point: usize,
+    /// What is wrong and what to write instead.
+    pub message: String,
+}
+
 impl Rate {
+    /// Whether it can be planned: what it is by itself, without the run that it is part of.
+    pub fn check(&self) -> Result<(), WrongPoint> {
+        let wrong = |point, message: &str| Err(WrongPoint { point, message: message.to_owned() });
+        if self.points.len() < 2 {
+            return wrong(0, "a rate has at least two points: [[0, 1.0], [10, 1.0]] is 1.0 for ten seconds");
+        }
+        let mut before = f64::NEG_INFINITY;
+        for (point, [at_s, amount]) in self.points.iter().enumerate() {
+            if !at_s.is_finite() || !amount.is_finite() || *amount < 0.0 {
+                return wrong(point, "a point is [seconds, amount], and an amount is 0 or more");
+            }
+            if *at_s < before {
+                return wrong(
+                    point,
+                    "it is earlier than the point before it: write points in the order of time",
+                );
+            }
+            if self.unit == Unit::Capacity && *amount > MULTIPLE_MAX {
+                return wrong(
+                    point,
+                    "more than 1000 times the capacity: add unit = \"per-s\" if this is a number a second",
+                );
+            }
+            before = *at_s;
+        }
+        match (self.unit, TooMany(self.total())) {
+            (Unit::PerS, too_many) if too_many.0 > DUE_MAX => wrong(0, &too_many.to_string()),
+            _ => Ok(()),
+        }
+    }
+
     /// The amount at a moment.
     pub fn at(&self, offset_s: f64) -> f64 {
         // Of two points at the same second the later one holds from there on.
@@ -84,7 +128,6 @@ fn reach(from: [f64; 2], to: [f64; 2], factor: f64, wanted: f64) -> f64 {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::storm::scenario::Unit;
     use proptest::prelude::*;
 
     fn rate(points: &[[f64; 2]]) -> Rate {
@@ -98,6 +141,33 @@ mod tests {
             assert!((rate.at(at) - amount).abs() < 1e-9, "{at}: {}", rate.at(at));
         }
         assert_eq!((rate.max(), rate.total()), (10.0, 11.0));
+    }
+
+    #[test]
+    fn what_cannot_be_planned_is_named_with_its_point() {
+        for (points, point, word) in [
+            (&[[0.0, 1.0]][..], 0, "at least two points"),
+            (&[[0.0, 1.0], [1.0, -1.0]], 1, "0 or more"),
+            (&[[0.0, f64::NAN], [1.0, 1.0]], 0, "0 or more"),
+            (&[[0.0, 1.0], [f64::INFINITY, 1.0]], 1, "[seconds, amount]"),
+            (&[[0.0, 1.0], [5.0, 1.0], [4.0, 1.0]], 2, "order of time"),
+            (&[[0.0, 1e9], [60.0, 1e9]], 0, "most that can be planned"),
+        ] {
+            let wrong = rate(points).check().unwrap_err();
+            assert!(wrong.point == point && wrong.message.contains(word), "{points:?}: {wrong:?}");
+        }
+        let multiples = Rate { unit: Unit::Capacity, ..rate(&[[0.0, 1.0], [60.0, 2_000.0]]) };
+        assert!(multiples.check().unwrap_err().message.contains("per-s"));
+        rate(&[[-1.0, 0.0], [0.0, 0.0], [0.0, 9.0], [60.0, 9.0]]).check().unwrap();
+    }
+
+    #[test]
+    fn nothing_is_due_where_nothing_is_wanted() {
+        for (points, factor) in
+            [(&[][..], 1.0), (&[[0.0, 0.0], [9.0, 0.0]], 1.0), (&[[0.0, 5.0], [9.0, 5.0]], 0.0)]
+        {
+            assert_eq!(due_offsets(&rate(points), 1.0, factor, 1), Ok(Vec::new()));
+        }
     }
 
     #[test]
