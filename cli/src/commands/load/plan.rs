@@ -56,7 +56,7 @@ impl StormArgs {
     pub fn plan(&self, scenario: Scenario, policy: Option<&str>, work: &Path) -> Result<Plan, Failure> {
         let mut scenario = scenario;
         if let Some(duration) = self.duration {
-            scenario.phases.storm_s = u32::try_from(duration.as_secs()).unwrap_or(u32::MAX);
+            scenario = scenario.lasting(u32::try_from(duration.as_secs()).unwrap_or(u32::MAX));
         }
         let layout = if self.pin { Layout::pinned() } else { Layout::shared() };
         Ok(Plan {

@@ -86,18 +86,20 @@ impl Cast {
             .collect();
         let mut crowds = Vec::new();
         for (n, crowd) in scenario.crowd.iter().enumerate() {
-            let due = |rate: &Option<Rate>, capacity: f64, seed: u64| match rate {
-                Some(rate) => rate::due_offsets(rate, per_unit(rate.unit, capacity), plan.scale, seed),
+            // A burst is due at once.
+            let due = |rate: &Option<Rate>, at_once: u32, seed: u64| match rate {
+                Some(rate) => {
+                    let per_unit = per_unit(rate.unit, capacity.messages_per_s) / f64::from(at_once.max(1));
+                    rate::due_offsets(rate, per_unit, plan.scale, seed)
+                }
                 None => Ok(Vec::new()),
             };
             let seed = plan.seed + 100 + n as u64;
-            // A burst is due at once.
-            let bursts = capacity.messages_per_s / f64::from(crowd.burst.max(1));
             let plan = CrowdPlan {
                 crowd: crowd.clone(),
                 prefix: format!("crowd-{}-{n}-", plan.seed),
-                messages: due(&crowd.messages, bursts, seed)?,
-                fetches: due(&crowd.fetches, capacity.messages_per_s, seed + 1)?,
+                messages: due(&crowd.messages, crowd.burst, seed)?,
+                fetches: due(&crowd.fetches, 1, seed + 1)?,
                 drops: drops.clone(),
                 opens_per_s: capacity.logins_per_s * OPENING,
             };

@@ -21,7 +21,7 @@ const FILE_BYTES_MAX: u64 = 1024 * 1024;
 pub enum ScenarioError {
     /// Neither the name of one that is built in, nor a file.
     #[error(
-        "{name}: there is no scenario of this name and no such file{guess}; `buslane load list` shows what there is"
+        "{name}: there is no scenario of this name and no such file; `buslane load list` shows what there is{guess}"
     )]
     Unknown {
         /// What was asked for.

@@ -5,9 +5,10 @@ use std::path::Path;
 use super::Scenario;
 use super::file::{ScenarioError, load, parse};
 use super::nearest::did_you_mean;
+use crate::storm::demo;
 
 /// Name and text of each, the usual ones first.
-const FILES: [(&str, &str); 16] = [
+const FILES: [(&str, &str); 17] = [
     ("steady", include_str!("../../../scenarios/steady.toml")),
     ("pohang", include_str!("../../../scenarios/pohang.toml")),
     ("gyeongju", include_str!("../../../scenarios/gyeongju.toml")),
@@ -24,6 +25,7 @@ const FILES: [(&str, &str); 16] = [
     ("liars", include_str!("../../../scenarios/liars.toml")),
     ("drain", include_str!("../../../scenarios/drain.toml")),
     ("soak", include_str!("../../../scenarios/soak.toml")),
+    ("demo", demo::SCENARIO),
 ];
 
 /// Names of those that come with the program.
