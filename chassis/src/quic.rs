@@ -24,6 +24,7 @@ pub use filter::{FirstPacket, Passage, Screen};
 pub use knocks::Knocks;
 
 mod close;
+mod farewell;
 mod filter;
 mod ids;
 mod knocks;

@@ -6,7 +6,8 @@
 use clap::{CommandFactory, FromArgMatches, Parser, Subcommand};
 
 use crate::commands::{
-    account, backup, chat, config, ctl, demo, drill, keys, load, restore, role, room, send, simulate, tail, up,
+    account, backup, chat, config, ctl, demo, drill, keys, load, restore, role, room, send, simulate, tail,
+    up,
 };
 use crate::failure::Failure;
 use crate::output::Output;

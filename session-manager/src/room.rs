@@ -5,7 +5,6 @@
 //! he had a session or a slot; in an emergency all others get a slot. It must never defer anybody twice who returned in his time.
 
 use buslane_chassis::clock;
-use buslane_shared::UnixMs;
 use buslane_shared::class::{Class, Protocol};
 use buslane_shared::mark::{Kind, Lane, MARK_BYTES, Mark, MarkError, NodeTag, Use, Used};
 use buslane_shared::overload::level::Level;
@@ -14,6 +13,7 @@ use buslane_shared::overload::posture;
 use buslane_shared::overload::settings::Policy;
 use buslane_shared::refusal::{Busy, Code, Refusal};
 use buslane_shared::wire;
+use buslane_shared::{Nanos, UnixMs};
 use bytes::Bytes;
 use metrics::counter;
 use parking_lot::Mutex;
@@ -25,6 +25,9 @@ use crate::node::Port;
 
 /// Slots remembered as used, for each eleven minutes.
 const USED_MAX: usize = 1 << 20;
+
+/// A phone that wakes by itself may wait for a slot this long, and no longer while there is room.
+const FAR_AHEAD: Nanos = 5_000_000_000;
 
 /// When the ledger is full nobody knows when there will be room.
 const LATER_MS: std::ops::RangeInclusive<u32> = 60_000..=300_000;
@@ -103,12 +106,19 @@ fn at_wake(port: &Port, hello: &wire::Hello, verified: &Verified, mark: Option<M
     // What comes to this port is what a phone does by itself, whatever the app says of itself. Whether there is room was
     // decided on its first packet; who showed a mark there has been let in.
     let class = load.knobs().classes.of(protocol, wire::AppState::Background);
-    if is_off(port, protocol, class) && !has_slot && mark.is_none() {
+    if is_off(port, protocol, class) && !has_slot && mark.is_none() && !is_promised_far_ahead(port) {
         load.census.on(protocol, class, Decision::Level);
         return Err(Turned::Deferred(load.level(class, verified.user.as_str())));
     }
     load.census.on(protocol, class, Decision::Admitted);
     Ok(())
+}
+
+/// Whether a slot that is given now lies so far ahead that there will be no storm any more. There was room at the door for
+/// whoever has got this far; to send him away for that long would leave it empty, and those who do not listen would fill the
+/// ledger with promises that nobody takes.
+fn is_promised_far_ahead(port: &Port) -> bool {
+    port.node.load.gate.ledger_length(Instant::now()) > FAR_AHEAD
 }
 
 /// Whether the posture itself lets nobody in who comes like this.

@@ -17,6 +17,7 @@ use quinn::udp::{RecvMeta, Transmit};
 use quinn::{AsyncUdpSocket, UdpPoller};
 
 use super::close;
+use super::farewell::is_farewell;
 use super::ids::Ids;
 use super::packet::{FIRST_BYTES_MIN, Long, Seen, VERSION};
 
@@ -87,7 +88,7 @@ impl Screened {
             return false;
         }
         match self.screen.judge(&FirstPacket { id: long.to, from: meta.addr }) {
-            Passage::Through => true,
+            Passage::Through => !is_farewell(datagram, &long),
             Passage::Drop => false,
             Passage::PutOff(put_off) => {
                 self.answer(&long, &put_off, meta);

@@ -39,7 +39,7 @@ const STEP_LIMIT: Duration = Duration::from_secs(20);
 const BODY_BYTES: usize = 200;
 
 /// The wake port runs on one thread, so logins cannot use more than one processor.
-const LOGIN_PROCESSORS: f64 = 1.0;
+pub(super) const LOGIN_PROCESSORS: f64 = 1.0;
 
 /// What is to be measured.
 #[derive(Debug, Clone)]
@@ -98,6 +98,7 @@ impl Meter {
         tokio::time::sleep(MEASURE).await;
         let (used, done) = self.used()?;
         anyhow::ensure!(done > done_before, "nothing was done in {} s", MEASURE.as_secs());
+        anyhow::ensure!(used > used_before, "the kernel has accounted no processor time for it");
         Ok((used - used_before) / (done - done_before) as f64)
     }
 }

@@ -56,13 +56,12 @@ pub fn share(part: f64, whole: f64) -> Option<f64> {
     (whole > 0.0).then(|| part / whole)
 }
 
-/// What clients that wanted in came to, apart from the slots, which the phones count themselves. `free` is the share of the
-/// server's processors that the foreground left over before the storm.
-pub fn logins(tally: &Tally, capacity: &Capacity, free: f64) -> LoginFigures {
+/// What clients that wanted in came to, apart from the slots, which the phones count themselves. `possible` is how
+/// many a second the server could let in beside the foreground.
+pub fn logins(tally: &Tally, capacity: &Capacity, possible: f64) -> LoginFigures {
     let offered = by_second(tally, &LOGINS, |slice| slice.due.offered);
     let served = by_second(tally, &LOGINS, |slice| slice.served);
     let busy = busy_seconds(tally.timing(), &offered, &served, capacity.logins_per_s);
-    let possible = capacity.logins_per_s * free;
     let in_busy = |counts: &[u64]| -> f64 { busy.iter().filter_map(|s| counts.get(*s)).sum::<u64>() as f64 };
     let done_per_s = share(in_busy(&served), busy.len() as f64);
     let all = |counts: &[u64]| counts.iter().sum::<u64>() as f64;
@@ -153,7 +152,9 @@ pub fn postures(timing: &Timing, heard: &[(Instant, Posture)]) -> PostureFigures
     let from_storm = |at: &Instant| timing.offset_s(*at);
     let enter = heard.iter().find(|(_, posture)| *posture == Posture::Emergency);
     let last = heard.last().filter(|(_, posture)| *posture == Posture::Normal && heard.len() > 1);
-    let exit = last.map(|(at, _)| at.saturating_duration_since(timing.storm_end()).as_secs_f64());
+    let exit = last
+        .filter(|_| enter.is_some())
+        .map(|(at, _)| at.saturating_duration_since(timing.storm_end()).as_secs_f64());
     PostureFigures {
         enter_ms: enter.map(|(at, _)| from_storm(at) * 1e3),
         exit_s: exit,
@@ -247,7 +248,7 @@ mod tests {
     fn logins_are_held_against_what_was_possible_while_clients_waited() {
         let mut tally = tally();
         storm(&mut tally, 3, 500, 80);
-        let figures = logins(&tally, &capacity(), 0.8);
+        let figures = logins(&tally, &capacity(), 80.0);
         assert_eq!(figures.offered_per_s, Some(500.0));
         assert_eq!((figures.done_per_s, figures.done_of_possible), (Some(80.0), Some(1.0)));
         assert_eq!(floor_kept(&tally, &capacity()), Some(true));
@@ -264,7 +265,7 @@ mod tests {
     fn where_nobody_waits_nothing_is_missing() {
         let mut tally = tally();
         storm(&mut tally, 3, 20, 80);
-        let figures = logins(&tally, &capacity(), 0.8);
+        let figures = logins(&tally, &capacity(), 80.0);
         assert_eq!((figures.done_per_s, figures.done_of_possible), (None, Some(1.0)));
         assert_eq!(floor_kept(&tally, &capacity()), None);
         assert_eq!(goodput(&tally, &capacity()), None);

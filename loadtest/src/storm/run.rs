@@ -87,6 +87,7 @@ pub async fn run(
             unless_stopped(&stop, calibration(plan)).await?
         }
     };
+    let capacity = allowed(capacity, &plan.scenario.settings);
     progress(Progress::Calibrated(capacity));
     progress(Progress::Step("starting the server"));
     let mut tested = Tested::start(plan, "run").await?;
@@ -182,6 +183,19 @@ async fn calibration(plan: &Plan) -> anyhow::Result<(Capacity, Costs)> {
     let found = generator.finish().await;
     system.stop().await?;
     found
+}
+
+/// What a node lets in is bounded by its settings as well: whatever is less counts as its capacity for logins.
+fn allowed(capacity: Capacity, settings: &toml::Table) -> Capacity {
+    let path = ["session_manager", "overload", "background", "logins_per_s_max"];
+    let mut value = Some(settings);
+    let (last, tables) = path.split_last().unwrap_or((&"", &[]));
+    for name in tables {
+        value = value.and_then(|table| table.get(*name)).and_then(toml::Value::as_table);
+    }
+    let set = value.and_then(|table| table.get(*last)).and_then(toml::Value::as_integer);
+    let most = set.map_or(f64::INFINITY, |most| most as f64);
+    Capacity { logins_per_s: capacity.logins_per_s.min(most), ..capacity }
 }
 
 fn system_plan(plan: &Plan, folder: &str, policy: Option<&str>) -> anyhow::Result<SystemPlan> {
@@ -314,4 +328,19 @@ const READ_ADDRESSES: usize = 16;
 fn readers(phones: Vec<Phone>, rooms: &[Bytes]) -> Vec<Reader> {
     let first = phones.into_iter().step_by(2);
     first.zip(rooms).map(|(phone, room)| Reader { phone, rooms: vec![room.clone()] }).collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_node_is_held_against_what_it_is_allowed_to_do() {
+        let capacity = Capacity { processors: 1.0, logins_per_s: 4_000.0, messages_per_s: 20_000.0 };
+        let set = "[session_manager.overload.background]\nlogins_per_s_max = 500";
+        assert_eq!(allowed(capacity, &toml::from_str(set).unwrap()).logins_per_s, 500.0);
+        let more = set.replace("500", "5000");
+        assert_eq!(allowed(capacity, &toml::from_str(&more).unwrap()).logins_per_s, 4_000.0);
+        assert_eq!(allowed(capacity, &toml::Table::new()).logins_per_s, 4_000.0);
+    }
 }

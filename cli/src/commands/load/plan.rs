@@ -53,24 +53,35 @@ pub struct StormArgs {
 
 impl StormArgs {
     /// The plan; `policy`: of a server that is started.
-    pub fn plan(&self, scenario: Scenario, policy: Option<&str>, work: &Path) -> Result<Plan, Failure> {
+    pub fn plan(
+        &self,
+        scenario: Scenario,
+        policy: Option<&str>,
+        work: &Path,
+        layout: Layout,
+    ) -> Result<Plan, Failure> {
         let mut scenario = scenario;
         if let Some(duration) = self.duration {
             scenario = scenario.lasting(u32::try_from(duration.as_secs()).unwrap_or(u32::MAX));
         }
-        let layout = if self.pin { Layout::pinned() } else { Layout::shared() };
         Ok(Plan {
             scenario,
             policy: policy.map(str::to_owned),
             scale: self.scale,
             seed: self.seed,
-            layout: layout.map_err(|e| Failure::usage(format!("{e:#}")))?,
+            layout,
             program: this_program()?,
             work: work.to_owned(),
             against: self.target()?,
             capacity: self.capacity(),
             command: command_line(std::env::args()),
         })
+    }
+
+    /// Which processors are the server's, and which this program's.
+    pub fn layout(&self) -> Result<Layout, Failure> {
+        let layout = if self.pin { Layout::pinned() } else { Layout::shared() };
+        layout.map_err(|e| Failure::usage(format!("{e:#}")))
     }
 
     fn target(&self) -> Result<Option<Target>, Failure> {

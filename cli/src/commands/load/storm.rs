@@ -4,6 +4,7 @@
 
 use std::path::{Path, PathBuf};
 
+use buslane_loadtest::storm::place::Layout;
 use buslane_loadtest::storm::report::{self, Ink};
 use buslane_loadtest::storm::result::{Capacity, Costs, Run, Verdict};
 use buslane_loadtest::storm::run::{self, Plan};
@@ -126,18 +127,25 @@ pub struct Storm<'a> {
     output: Output,
     stop: CancellationToken,
     measured: Option<(Capacity, Costs)>,
+    /// Processors are divided once: afterwards this process sees only its own.
+    layout: Option<Layout>,
 }
 
 impl<'a> Storm<'a> {
     /// Nothing is started yet.
     pub fn new(args: &'a StormArgs, output: Output) -> Self {
-        Self { args, output, stop: CancellationToken::new(), measured: None }
+        Self { args, output, stop: CancellationToken::new(), measured: None, layout: None }
     }
 
     /// Runs one. What the server can do is measured in the first.
     pub fn run(&mut self, scenario: Scenario, policy: Option<&str>) -> Result<Run, Failure> {
         let work = self.args.work_folder();
-        let mut plan = self.args.plan(scenario, policy, &work)?;
+        let layout = match self.layout.take() {
+            Some(layout) => layout,
+            None => self.args.layout()?,
+        };
+        self.layout = Some(layout.clone());
+        let mut plan = self.args.plan(scenario, policy, &work, layout)?;
         plan.capacity = plan.capacity.or(self.measured);
         if cfg!(debug_assertions) && plan.against.is_none() {
             // Also with --json: whoever reads the figures should know.

@@ -35,7 +35,8 @@ pub fn check(record: &Record, logs: &[RoomLog]) -> Findings {
 
 /// What was not looked at, and why.
 fn note(record: &Record, logs: &[RoomLog], findings: &mut Findings) {
-    if record.is_cut() {
+    findings.is_cut = record.is_cut();
+    if findings.is_cut {
         findings.notes.push(format!(
             "the record was full after {} entries: what came later was not checked, nor whether anything is missing that may \
              have come later",

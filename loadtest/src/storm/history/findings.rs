@@ -102,6 +102,8 @@ pub struct Findings {
     pub promises: BTreeMap<Promise, Held>,
     /// The first of each kind, in words.
     pub examples: Vec<String>,
+    /// The record was full before the run was over.
+    pub is_cut: bool,
     /// What this check could not look at.
     pub notes: Vec<String>,
 }

@@ -8,7 +8,7 @@ use crate::storm::flood::{self, FloodOutcome};
 use crate::storm::generator::Generator;
 use crate::storm::phones::{self, PhonesOutcome};
 use crate::storm::result::Capacity;
-use crate::storm::scenario::{Event, Rate, Unit, rate};
+use crate::storm::scenario::{Event, Rate, Silent, Unit, rate};
 use crate::storm::silent::{self, SilentOutcome};
 use crate::storm::stage::{Place, Stage};
 use crate::storm::talk;
@@ -122,7 +122,9 @@ impl Cast {
         };
         let silent = match (&scenario.silent, ports) {
             (Some(silent), Some(ports)) => {
-                let (stage, silent) = (stage.clone(), silent.clone());
+                let stage = stage.clone();
+                let clients = (f64::from(silent.clients) * plan.scale).round() as u32;
+                let silent = Silent { clients: clients.max(1), ..silent.clone() };
                 let play = move |cue| silent::run(stage, silent, ports, cue);
                 Some(Generator::start("silent", last, timing, play)?)
             }

@@ -5,6 +5,7 @@ use std::sync::Arc;
 
 use super::Plan;
 use super::cast::Outcomes;
+use crate::storm::calibrate::LOGIN_PROCESSORS;
 use crate::storm::figures;
 use crate::storm::history::Findings;
 use crate::storm::result::{
@@ -19,6 +20,9 @@ use crate::storm::watch::Watched;
 /// the server. What is reported counts from when a message was due, so the driver's delay is in it already: the figure can
 /// only be too bad, never too good.
 const LATENESS_SHARE_MAX: f64 = 0.5;
+
+/// A storm whose clients begin later than this (99th percentile) is another storm than the one that was planned.
+const STARTED_LATE_MS_MAX: f64 = 1_000.0;
 
 /// Fewer clients that were turned away say nothing about what one of them costs.
 const TURNED_AWAY_MIN: u64 = 200;
@@ -79,6 +83,22 @@ impl Gathered {
                 phones.started_late_p99_ms, phones.saturated_s
             ));
         }
+        if let Some(flood) = &self.outcomes.flood {
+            let sent: u64 = flood.packets_by_second().iter().sum();
+            notes.push(format!(
+                "A flood of {sent} first packets was sent; {} more were due and left out, because the driver was behind.",
+                flood.not_sent
+            ));
+        }
+        let broken: u64 = self.outcomes.crowds.iter().flat_map(|crowd| crowd.broken.values()).sum();
+        let drained =
+            self.outcomes.talk.drained + self.outcomes.crowds.iter().map(|crowd| crowd.drained).sum::<u64>();
+        if broken + drained > 0 {
+            notes.push(format!(
+                "{drained} sessions were asked to leave by a node that was being stopped; {broken} sessions of the crowd broke \
+                 without a word."
+            ));
+        }
         if let Some(silent) = &self.outcomes.silent {
             notes.push(format!(
                 "{} clients began a handshake and fell silent, {} at most at a time; the server held {} of them and \
@@ -123,7 +143,7 @@ impl Gathered {
             scenario: plan.scenario.name.clone(),
             policy: match (&plan.policy, &plan.against) {
                 (Some(policy), _) => policy.clone(),
-                (None, None) => "buslane".to_owned(),
+                (None, None) => set_policy(plan).unwrap_or("buslane").to_owned(),
                 (None, Some(_)) => "unknown".to_owned(),
             },
             seed: plan.seed,
@@ -193,16 +213,29 @@ impl Gathered {
     }
 
     fn logins(&self, tally: &Tally) -> LoginFigures {
-        let figures = figures::logins(tally, &self.capacity, self.free_share());
+        let figures = figures::logins(tally, &self.capacity, self.possible_logins_per_s());
         let Some(phones) = &self.outcomes.phones else { return figures };
         LoginFigures {
             deferred: phones.deferred,
             slots_promised: phones.slots_promised,
             slots_kept: figures::share(phones.slots_kept as f64, phones.came_in_slot as f64),
             left_outside: phones.left_outside,
-            attempts_per_deferred: figures::share(phones.tries_of_deferred as f64, phones.deferred as f64),
+            // Those who do not listen try as often as they like: no server can change that.
+            attempts_per_deferred: figures::share(
+                phones.tries_of_obedient_deferred as f64,
+                phones.obedient_deferred as f64,
+            ),
             ..figures
         }
+    }
+
+    /// Logins that the server could do beside the foreground, and may.
+    fn possible_logins_per_s(&self) -> f64 {
+        let by_processors = self.costs.login.map_or(f64::INFINITY, |us| {
+            let free = self.capacity.processors * self.free_share();
+            free.min(LOGIN_PROCESSORS) * 1e6 / us
+        });
+        by_processors.min(self.capacity.logins_per_s)
     }
 
     /// What the foreground left over of the server's processors before the storm.
@@ -221,7 +254,7 @@ impl Gathered {
         // Where somebody never came back there is no such time.
         let took = crowds.map(|crowd| crowd.all_back_s).collect::<Option<Vec<f64>>>()?;
         let took = took.into_iter().reduce(f64::max)?;
-        let best = dropped as f64 / (self.capacity.logins_per_s * self.free_share());
+        let best = dropped as f64 / self.possible_logins_per_s();
         figures::share(took, best)
     }
 
@@ -277,7 +310,7 @@ impl Gathered {
         }
         // Nothing lost in what was read says nothing about the rest.
         if let Ok(findings) = &self.findings
-            && findings.rooms_read < findings.rooms
+            && (findings.rooms_read < findings.rooms || findings.is_cut)
         {
             why.extend(findings.notes.iter().cloned());
         }
@@ -289,6 +322,24 @@ impl Gathered {
                  give it a processor of its own (--pin), or less to do (--scale)",
                 LATENESS_SHARE_MAX * 100.0
             ));
+        }
+        if let Some(phones) = &self.outcomes.phones
+            && phones.started_late_p99_ms > STARTED_LATE_MS_MAX
+        {
+            why.push(format!(
+                "the driver began with a client {:.0} ms (p99) after it was due: it has too few processors for this many \
+                 (--scale, or a smaller logins_per_s_max in the scenario's settings)",
+                phones.started_late_p99_ms
+            ));
+        }
+        for crowd in &self.outcomes.crowds {
+            let late = figures::ms(crowd.lateness.quantile(0.99));
+            if !crowd.lateness.is_empty() && late > STARTED_LATE_MS_MAX {
+                why.push(format!(
+                    "the driver's crowd was late by {late:.0} ms itself (p99): it has too few processors for this many messages \
+                     (--scale)"
+                ));
+            }
         }
         why.extend(self.notes.iter().cloned());
         why
@@ -325,6 +376,12 @@ impl Gathered {
         }
         seconds
     }
+}
+
+/// The policy that the scenario sets itself.
+fn set_policy(plan: &Plan) -> Option<&str> {
+    let manager = plan.scenario.settings.get("session_manager")?.as_table()?;
+    manager.get("overload")?.as_table()?.get("policy")?.as_str()
 }
 
 fn verdict(valid: bool, checks: &[Check]) -> Verdict {

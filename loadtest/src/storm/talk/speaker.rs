@@ -340,7 +340,9 @@ impl Talking {
         match frame.kind {
             Some(server_frame::Kind::Answer(answer)) => self.on_answer(speaker, line, answer),
             Some(server_frame::Kind::Event(event)) => self.on_event(line, event).await,
-            Some(server_frame::Kind::GoAway(_)) => line.going_away = true,
+            Some(server_frame::Kind::GoAway(go_away)) => {
+                line.going_away = go_away.code() == wire::RefusalCode::Draining;
+            }
             _ => {}
         }
     }
