@@ -1,7 +1,7 @@
 //! The sockets of one driver thread, and how a connection begins and fails.
 //!
 //! One core has to play a country of phones, so a try costs as little as it can: a certificate is checked once and then known
-//! again by its bytes, one key exchange key serves all handshakes ([`tls`]), windows are small. The server notices none of
+//! again by its bytes, one key exchange key serves all handshakes (`net/tls.rs`), windows are small. The server notices none of
 //! it. Each source address is a socket of its own: limits for each address hold as they would for a country.
 //!
 //! It must never try again by itself, nor take silence for an answer: when to come back is the phone's business.
