@@ -1,8 +1,8 @@
 //! A first packet that only says goodbye: a client that has given up waiting closes what it never had.
 //!
 //! It must not reach the QUIC stack. quinn-proto (0.11.19) makes a connection of any first packet; when that packet closes it, the
-//! connection is "draining" without a timer, and its memory (some 15 KiB) is never given back. In a storm every client that
-//! was not answered ends with such a packet. See docs/decisions/0014-a-goodbye-is-not-a-beginning.md.
+//! connection is "draining" without the timer of that state, and its memory is held until the idle limit of the transport, which is
+//! half an hour for sessions. In a storm every client that was not answered ends with such a packet. See docs/decisions/0014-a-goodbye-is-not-a-beginning.md.
 
 use rustls::Side;
 use rustls::crypto::aws_lc_rs::cipher_suite::TLS13_AES_128_GCM_SHA256;
