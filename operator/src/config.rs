@@ -1,0 +1,123 @@
+//! Settings of the operator's seat: `[console]` in the configuration file.
+
+use std::net::SocketAddr;
+use std::path::PathBuf;
+
+use garde::Validate;
+use serde::Deserialize;
+
+/// Settings of the seat.
+#[derive(Debug, Clone, Default, Deserialize, Validate)]
+#[serde(deny_unknown_fields, default)]
+pub struct Config {
+    /// Admin addresses of the other processes of this system, so that each shows all of them and orders reach them even without
+    /// the backend.
+    #[garde(length(max = 64))]
+    pub peers: Vec<SocketAddr>,
+    /// File with the token that the peers accept (role operator). The path is relative to the configuration file.
+    #[garde(skip)]
+    pub peer_token: Option<PathBuf>,
+    /// The probe from outside.
+    #[garde(dive)]
+    pub probe: Probe,
+    /// Who is told.
+    #[garde(dive)]
+    pub notify: Notify,
+    /// Seconds after which recovery from an incident takes longer than expected.
+    #[garde(skip)]
+    pub expected_recovery_s: Option<u32>,
+}
+
+/// Settings of the probe: a client that enters, sends and receives.
+#[derive(Debug, Clone, Deserialize, Validate)]
+#[serde(deny_unknown_fields, default)]
+pub struct Probe {
+    /// Seconds between two probes; 0: none.
+    #[garde(range(max = 3_600))]
+    pub every_s: u32,
+    /// Seconds after which a probe has failed.
+    #[garde(range(min = 1, max = 60))]
+    pub limit_s: u32,
+}
+
+impl Default for Probe {
+    fn default() -> Self {
+        Self { every_s: 10, limit_s: 5 }
+    }
+}
+
+/// Who is told about incidents.
+#[derive(Debug, Clone, Default, Deserialize, Validate)]
+#[serde(deny_unknown_fields, default)]
+pub struct Notify {
+    /// Web addresses that take a JSON message.
+    #[garde(dive)]
+    pub webhooks: Vec<Webhook>,
+    /// E-mail.
+    #[garde(dive)]
+    pub email: Option<Email>,
+}
+
+/// A web address that is told.
+#[derive(Debug, Clone, Deserialize, Validate)]
+#[serde(deny_unknown_fields)]
+pub struct Webhook {
+    /// `http://` or `https://`.
+    #[garde(length(min = 8, max = 2_048))]
+    pub url: String,
+    /// "slack" or "alertmanager".
+    #[garde(skip)]
+    pub format: WebhookFormat,
+    /// The least severity that is told.
+    #[garde(skip)]
+    pub from: Option<crate::view::Severity>,
+}
+
+/// How a webhook is written to.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum WebhookFormat {
+    /// `{"text": …}`, as Slack, Mattermost and others take it.
+    Slack,
+    /// A list of alerts, as Alertmanager's `/api/v2/alerts` takes it.
+    Alertmanager,
+}
+
+/// E-mail over SMTP.
+#[derive(Debug, Clone, Deserialize, Validate)]
+#[serde(deny_unknown_fields)]
+pub struct Email {
+    /// Host and port of the server.
+    #[garde(length(min = 3, max = 256))]
+    pub server: String,
+    /// "tls", "starttls" or "none".
+    #[garde(skip)]
+    pub security: EmailSecurity,
+    /// Sender.
+    #[garde(length(min = 3, max = 256))]
+    pub from: String,
+    /// Recipients.
+    #[garde(length(min = 1, max = 32))]
+    pub to: Vec<String>,
+    /// User, where the server wants one.
+    #[garde(skip)]
+    pub user: Option<String>,
+    /// File with the password.
+    #[garde(skip)]
+    pub password_file: Option<PathBuf>,
+    /// The least severity that is told.
+    #[garde(skip)]
+    pub least: Option<crate::view::Severity>,
+}
+
+/// How the connection to the mail server is protected.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum EmailSecurity {
+    /// TLS from the beginning.
+    Tls,
+    /// TLS after a plain greeting; required.
+    Starttls,
+    /// None: for a relay on this machine.
+    None,
+}
