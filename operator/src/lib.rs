@@ -9,8 +9,16 @@
 //! the gateway or half of the nodes do not. So nothing here needs the backend, every answer says how old it is, and what is not
 //! known is called unknown. It must never slow down the node that it looks at, never hold more than its bounds, and never show a secret.
 
+pub mod api;
 pub mod config;
+pub mod console;
 pub mod happening;
+pub mod incidents;
+pub mod notify;
+pub mod probe;
+pub mod seat;
+pub mod status;
 pub mod view;
 
 pub use config::Config;
+pub use seat::{OpenError, Parts, Seat};
