@@ -296,6 +296,15 @@ pub struct IncidentView {
     pub acknowledged_by: Option<String>,
     /// Until when nobody is told about it.
     pub silenced_until_ms: Option<UnixMs>,
+    /// What was measured against what when it was opened; empty where a person opened it.
+    #[serde(default)]
+    pub why: String,
+    /// Components that suffered from it when it was opened.
+    #[serde(default)]
+    pub affects: Vec<String>,
+    /// The section of docs/operations.md that says what to do, "#the-store-does-not-answer"; empty where a person opened it.
+    #[serde(default)]
+    pub runbook: String,
     /// How many entries its timeline has.
     pub entries: usize,
     /// What happened, oldest first; only where one incident was asked for.
@@ -326,7 +335,8 @@ pub struct Entry {
     pub at_ms: UnixMs,
     /// Who: a person, or "buslane".
     pub author: String,
-    /// "opened", "posture", "order", "reload", "mark", "alert", "escalated", "acknowledged", "silenced", "note", "state", "drain" or "process".
+    /// "opened", "posture", "order", "reload", "mark", "alert", "escalated", "severity", "acknowledged", "silenced", "note",
+    /// "state", "drain", "process", or "damaged" where a line of the file cannot be read.
     pub kind: String,
     /// In words.
     pub text: String,
