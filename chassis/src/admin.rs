@@ -4,6 +4,8 @@
 //! loopback by default; a proxy or a tunnel brings TLS. It must never answer with a secret, and never change anything
 //! without the token.
 
+mod may;
+mod principal;
 mod serve;
 mod token;
 
@@ -23,6 +25,7 @@ use tokio::net::TcpListener;
 use crate::readiness::{Readiness, Verdict};
 use crate::shutdown::Shutdown;
 
+pub use principal::{How, Principal, Role};
 pub use token::{Token, TokenError};
 
 /// The admin surface before it listens.
@@ -56,9 +59,21 @@ impl Admin {
         Self { open, guarded: Router::new(), guard: Arc::new(token::Guard::new(token)) }
     }
 
-    /// Adds routes (all of them under `/v1/`) that need `Authorization: Bearer <token>`.
+    /// Adds routes that viewers may GET; whatever else they take is for operators.
     pub fn merge(mut self, routes: Router) -> Self {
-        self.guarded = self.guarded.merge(routes);
+        self.guarded = self.guarded.merge(routes.layer(middleware::from_fn(may::look_or_operate)));
+        self
+    }
+
+    /// Adds routes that are for admins only.
+    pub fn merge_for_admins(mut self, routes: Router) -> Self {
+        self.guarded = self.guarded.merge(routes.layer(middleware::from_fn(may::administrate)));
+        self
+    }
+
+    /// Adds routes that nobody is asked for: the page on which one logs in, and the files that it needs.
+    pub fn open(mut self, routes: Router) -> Self {
+        self.open = self.open.merge(routes);
         self
     }
 
