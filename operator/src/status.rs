@@ -1,5 +1,7 @@
 //! What can fail, how it is, and what the others suffer from.
 
+pub mod alerts;
+
 use std::path::Path;
 use std::sync::Arc;
 
