@@ -7,10 +7,10 @@ use std::net::{Ipv4Addr, SocketAddr};
 use std::path::{Path, PathBuf};
 
 use garde::Validate;
-use serde::Deserialize;
+use serde::{Deserialize, Serialize};
 
 /// The settings of a gateway.
-#[derive(Debug, Clone, Deserialize, Validate)]
+#[derive(Debug, Clone, Deserialize, Serialize, Validate)]
 #[serde(default, deny_unknown_fields)]
 #[garde(custom(jwt_is_there_when_needed))]
 pub struct Config {
@@ -67,7 +67,7 @@ impl Default for Config {
 }
 
 /// Who may enrol a device.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Deserialize)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Deserialize, Serialize)]
 #[serde(rename_all = "lowercase")]
 pub enum Enrolment {
     /// Anybody may take a name that nobody has; a further device of a name needs a code.
@@ -81,7 +81,7 @@ pub enum Enrolment {
 }
 
 /// An identity provider (OpenID Connect or any other that publishes a JSON Web Key Set).
-#[derive(Debug, Clone, Deserialize, Validate)]
+#[derive(Debug, Clone, Deserialize, Serialize, Validate)]
 #[serde(deny_unknown_fields)]
 #[garde(custom(one_source_of_keys))]
 pub struct Jwt {
@@ -148,7 +148,7 @@ const fn credential_life_s() -> u32 {
 }
 
 /// A token bucket.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Deserialize, Validate)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Deserialize, Serialize, Validate)]
 #[serde(deny_unknown_fields)]
 pub struct Rate {
     /// As many may come at once.
@@ -160,7 +160,7 @@ pub struct Rate {
 }
 
 /// How often one address or user may come. What goes beyond is refused with the time to come back.
-#[derive(Debug, Clone, Copy, Deserialize, Validate)]
+#[derive(Debug, Clone, Copy, Deserialize, Serialize, Validate)]
 #[serde(default, deny_unknown_fields)]
 pub struct Limits {
     /// Requests of one address (an IPv4 address, or the /64 of an IPv6 address). Thousands of phones share one behind a
@@ -204,7 +204,7 @@ impl Default for Limits {
 }
 
 /// How many may be at the door at a time.
-#[derive(Debug, Clone, Copy, Deserialize, Validate)]
+#[derive(Debug, Clone, Copy, Deserialize, Serialize, Validate)]
 #[serde(default, deny_unknown_fields)]
 pub struct Door {
     /// Handshakes in flight. A half-open one costs some 45 KiB, so this is a bound on memory (512: 23 MiB) as well as on
@@ -235,7 +235,7 @@ impl Default for Door {
 }
 
 /// The lane passes that come with a ticket.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Deserialize, Validate)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Deserialize, Serialize, Validate)]
 #[serde(default, deny_unknown_fields)]
 pub struct Passes {
     /// Passes of one batch: each serves one try to connect, so this is how often a phone with a bad network may try before
@@ -252,7 +252,7 @@ impl Default for Passes {
 
 /// The slots that are given out for session managers that are full. The same three are set at a session manager, for the
 /// slots that it gives out itself.
-#[derive(Debug, Clone, Copy, PartialEq, Deserialize, Validate)]
+#[derive(Debug, Clone, Copy, PartialEq, Deserialize, Serialize, Validate)]
 #[serde(default, deny_unknown_fields)]
 pub struct Slots {
     /// Part of a manager's background rate for which slots are given out.

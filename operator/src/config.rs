@@ -4,10 +4,10 @@ use std::net::SocketAddr;
 use std::path::PathBuf;
 
 use garde::Validate;
-use serde::Deserialize;
+use serde::{Deserialize, Serialize, Serializer};
 
 /// Settings of the seat.
-#[derive(Debug, Clone, Default, Deserialize, Validate)]
+#[derive(Debug, Clone, Default, Deserialize, Serialize, Validate)]
 #[serde(deny_unknown_fields, default)]
 pub struct Config {
     /// Admin addresses of the other processes of this system, so that each shows all of them and orders reach them even without
@@ -29,7 +29,7 @@ pub struct Config {
 }
 
 /// Settings of the probe: a client that enters, sends and receives.
-#[derive(Debug, Clone, Deserialize, Validate)]
+#[derive(Debug, Clone, Deserialize, Serialize, Validate)]
 #[serde(deny_unknown_fields, default)]
 pub struct Probe {
     /// Seconds between two probes; 0: none.
@@ -47,7 +47,7 @@ impl Default for Probe {
 }
 
 /// Who is told about incidents.
-#[derive(Debug, Clone, Default, Deserialize, Validate)]
+#[derive(Debug, Clone, Default, Deserialize, Serialize, Validate)]
 #[serde(deny_unknown_fields, default)]
 pub struct Notify {
     /// Web addresses that take a JSON message.
@@ -59,11 +59,12 @@ pub struct Notify {
 }
 
 /// A web address that is told.
-#[derive(Debug, Clone, Deserialize, Validate)]
+#[derive(Debug, Clone, Deserialize, Serialize, Validate)]
 #[serde(deny_unknown_fields)]
 pub struct Webhook {
     /// `http://` or `https://`.
     #[garde(length(min = 8, max = 2_048))]
+    #[serde(serialize_with = "without_secret")]
     pub url: String,
     /// "slack" or "alertmanager".
     #[garde(skip)]
@@ -74,7 +75,7 @@ pub struct Webhook {
 }
 
 /// How a webhook is written to.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Deserialize)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Deserialize, Serialize)]
 #[serde(rename_all = "lowercase")]
 pub enum WebhookFormat {
     /// `{"text": …}`, as Slack, Mattermost and others take it.
@@ -84,7 +85,7 @@ pub enum WebhookFormat {
 }
 
 /// E-mail over SMTP.
-#[derive(Debug, Clone, Deserialize, Validate)]
+#[derive(Debug, Clone, Deserialize, Serialize, Validate)]
 #[serde(deny_unknown_fields)]
 pub struct Email {
     /// Host and port of the server.
@@ -111,7 +112,7 @@ pub struct Email {
 }
 
 /// How the connection to the mail server is protected.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Deserialize)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Deserialize, Serialize)]
 #[serde(rename_all = "lowercase")]
 pub enum EmailSecurity {
     /// TLS from the beginning.
@@ -120,4 +121,12 @@ pub enum EmailSecurity {
     Starttls,
     /// None: for a relay on this machine.
     None,
+}
+
+/// Such an address is a secret behind its host: whoever knows it may write there.
+fn without_secret<S: Serializer>(url: &str, to: S) -> Result<S::Ok, S::Error> {
+    let host = url.split('/').take(3).collect::<Vec<_>>().join("/");
+    // A name and a password may stand before the host.
+    let host = host.rsplit_once('@').map_or(host.as_str(), |(_, host)| host);
+    to.serialize_str(&format!("{host}/…"))
 }

@@ -10,13 +10,13 @@ use std::time::Duration;
 
 use buslane_shared::overload::settings::Settings;
 use garde::Validate;
-use serde::Deserialize;
+use serde::{Deserialize, Serialize};
 
 /// How many times longer than usual clients may be silent in an emergency, at most: the largest `ping_factor`.
 const PATIENCE_MAX: u32 = 20;
 
 /// The settings of a session manager.
-#[derive(Debug, Clone, Deserialize, Validate)]
+#[derive(Debug, Clone, Deserialize, Serialize, Validate)]
 #[serde(default, deny_unknown_fields)]
 pub struct Config {
     /// Name of this node: tickets name it, so no two session managers of a system may have the same.
@@ -77,7 +77,7 @@ impl Config {
 }
 
 /// How much is accepted at a time.
-#[derive(Debug, Clone, Deserialize, Validate)]
+#[derive(Debug, Clone, Deserialize, Serialize, Validate)]
 #[serde(default, deny_unknown_fields)]
 pub struct Bounds {
     /// Handshakes in flight on each port: a half-open one costs up to 45 KiB, so this many cost 12 MiB.
@@ -107,7 +107,7 @@ impl Default for Bounds {
 }
 
 /// How long things may take, in milliseconds.
-#[derive(Debug, Clone, Deserialize, Validate)]
+#[derive(Debug, Clone, Deserialize, Serialize, Validate)]
 #[serde(default, deny_unknown_fields)]
 #[garde(custom(times_fit_together))]
 pub struct Times {
@@ -181,7 +181,7 @@ impl Times {
 }
 
 /// The settings of overload control, as a table of this configuration.
-#[derive(Debug, Clone, PartialEq, Default, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Default, Deserialize, Serialize)]
 #[serde(transparent)]
 pub struct Overload(pub Settings);
 

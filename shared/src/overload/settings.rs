@@ -5,12 +5,12 @@
 
 use std::collections::BTreeMap;
 
-use serde::Deserialize;
+use serde::{Deserialize, Serialize};
 
 use crate::class::{ByAppState, CLASSES, Class, Classes, PROTOCOLS, Protocol};
 
 /// How load is controlled.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Deserialize)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Deserialize, Serialize)]
 #[serde(rename_all = "lowercase")]
 pub enum Policy {
     /// Everything in this module.
@@ -34,7 +34,7 @@ impl Policy {
 }
 
 /// Everything that can be set.
-#[derive(Debug, Clone, PartialEq, Default, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Default, Deserialize, Serialize)]
 #[serde(default, deny_unknown_fields)]
 pub struct Settings {
     /// How load is controlled.
@@ -58,7 +58,7 @@ pub struct Settings {
 }
 
 /// The seats, and each class's part of them.
-#[derive(Debug, Clone, PartialEq, Eq, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Deserialize, Serialize)]
 #[serde(default, deny_unknown_fields)]
 pub struct Lanes {
     /// Jobs that may run at a time.
@@ -90,7 +90,7 @@ pub struct Lanes {
 }
 
 /// A class's part of the seats.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Deserialize)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Deserialize, Serialize)]
 #[serde(deny_unknown_fields)]
 pub struct Share {
     /// Percent of the seats that the class has whenever it wants them.
@@ -127,7 +127,7 @@ impl Lanes {
 }
 
 /// A token bucket for each user: what exceeds it is treated as background.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Deserialize)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Deserialize, Serialize)]
 #[serde(default, deny_unknown_fields)]
 pub struct Claims {
     /// Foreground requests at once.
@@ -143,7 +143,7 @@ impl Default for Claims {
 }
 
 /// Where a signal begins to count (`guard`), and where it alone is an emergency (`hard`).
-#[derive(Debug, Clone, Copy, PartialEq, Deserialize)]
+#[derive(Debug, Clone, Copy, PartialEq, Deserialize, Serialize)]
 #[serde(deny_unknown_fields)]
 pub struct Limits {
     /// Three ticks in a row over this: GUARD.
@@ -158,7 +158,7 @@ const fn limits(guard: f64, hard: f64) -> Limits {
 
 /// From which values on a signal counts. Those of foreground delay are replaced once the node knows its own calm: guard =
 /// max(1 ms, calm p99), hard = 2 guard.
-#[derive(Debug, Clone, Copy, PartialEq, Deserialize)]
+#[derive(Debug, Clone, Copy, PartialEq, Deserialize, Serialize)]
 #[serde(default, deny_unknown_fields)]
 pub struct Thresholds {
     /// Predicted wait of a foreground class, ms.
@@ -204,7 +204,7 @@ impl Default for Thresholds {
 }
 
 /// How the posture changes.
-#[derive(Debug, Clone, Copy, PartialEq, Deserialize)]
+#[derive(Debug, Clone, Copy, PartialEq, Deserialize, Serialize)]
 #[serde(default, deny_unknown_fields)]
 pub struct Times {
     /// EMERGENCY lasts at least this long.
@@ -241,7 +241,7 @@ impl Default for Times {
 }
 
 /// How background is let in.
-#[derive(Debug, Clone, Copy, PartialEq, Deserialize)]
+#[derive(Debug, Clone, Copy, PartialEq, Deserialize, Serialize)]
 #[serde(default, deny_unknown_fields)]
 pub struct Background {
     /// Percent of the node that background always has.
