@@ -32,6 +32,7 @@ mod link;
 mod listing;
 mod loads;
 mod message;
+pub mod meters;
 mod orders;
 mod pace;
 mod pump;

@@ -4,16 +4,20 @@
 //! token; labels of metrics come from closed sets (codes, protocols, classes), never from clients.
 
 mod process;
+mod registry;
 
 use std::io::IsTerminal;
 use std::sync::OnceLock;
 use std::time::Duration;
 
+pub use buslane_shared::metric::{Kind, Metric, Unit};
 pub use metrics_exporter_prometheus::PrometheusHandle;
 use metrics_exporter_prometheus::{Matcher, PrometheusBuilder};
 use tracing_subscriber::EnvFilter;
 
 use crate::shutdown::Shutdown;
+
+pub use registry::{METRICS, describe};
 
 /// Histogram bounds for names that end in `_seconds`, in seconds: from a token check to a deadline.
 const SECONDS: [f64; 18] = [
@@ -102,7 +106,7 @@ fn build() -> Result<PrometheusHandle, Box<dyn std::error::Error>> {
         .build_recorder();
     let handle = recorder.handle();
     metrics::set_global_recorder(recorder).map_err(|e| e.to_string())?;
-    process::describe();
+    process::begin();
     Ok(handle)
 }
 

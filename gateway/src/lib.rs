@@ -19,6 +19,7 @@ mod jwks;
 mod jwt;
 mod limits;
 mod managers;
+pub mod meters;
 mod offenders;
 mod request;
 mod shed;

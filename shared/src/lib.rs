@@ -13,6 +13,7 @@ pub mod limits;
 pub mod mailbox;
 pub mod mark;
 pub mod membership;
+pub mod metric;
 pub mod notify;
 pub mod overload;
 pub mod proof;

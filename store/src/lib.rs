@@ -15,6 +15,7 @@ pub mod keywrap;
 mod ledger;
 pub mod measure;
 pub mod memory;
+pub mod meters;
 mod reading;
 pub mod record;
 pub mod retention;

@@ -7,18 +7,15 @@ use std::fs;
 use std::sync::LazyLock;
 use std::time::Instant;
 
-use metrics::{describe_gauge, gauge};
+use metrics::gauge;
 
 static STARTED: LazyLock<Instant> = LazyLock::new(Instant::now);
 
 /// Page size on every system that has `/proc/self/statm` and that Buslane is built for.
 const PAGE_BYTES: f64 = 4096.0;
 
-pub(super) fn describe() {
+pub(super) fn begin() {
     LazyLock::force(&STARTED);
-    describe_gauge!("buslane_process_resident_bytes", metrics::Unit::Bytes, "Resident memory of the process");
-    describe_gauge!("buslane_process_open_fds", "Open file descriptors");
-    describe_gauge!("buslane_process_uptime_seconds", metrics::Unit::Seconds, "Time since the start");
 }
 
 pub(super) fn sample() {
