@@ -168,6 +168,9 @@ pub struct NodeView {
     pub version: Option<String>,
     /// When it started.
     pub started_ms: Option<UnixMs>,
+    /// What it says that it lacks, by the name of the readiness check: `{"store": "the disk is full"}`.
+    #[serde(default)]
+    pub lacks: std::collections::BTreeMap<String, String>,
 }
 
 /// `GET /v1/status`: everything that can fail, what depends on what, and what is wrong.
