@@ -19,6 +19,7 @@ pub mod rpc;
 pub mod secret;
 pub mod shutdown;
 pub mod telemetry;
+pub mod threads;
 pub mod tls;
 
 #[cfg(test)]

@@ -21,7 +21,8 @@ use socket2::{Domain, Protocol, Socket, Type};
 use crate::tls::{Identity, TlsError};
 
 pub use filter::{FirstPacket, Passage, Screen};
-pub use knocks::Knocks;
+pub use knocks::{Hearing, Knocks};
+pub use porter::{Porter, Wanted};
 
 mod close;
 mod farewell;
@@ -29,6 +30,7 @@ mod filter;
 mod ids;
 mod knocks;
 mod packet;
+mod porter;
 
 use filter::Screened;
 use ids::Ids;
@@ -183,9 +185,11 @@ pub fn screened_endpoint(
     let socket = bind_udp(addr).map_err(bind)?;
     let ids = ids(identity, socket.local_addr().map_err(bind)?.port())?;
     let endpoint = endpoint_config(identity, &socket, ids.clone()).map_err(bind)?;
-    let knocks = Knocks { socket: socket.try_clone().map_err(bind)?.into(), current: Arc::clone(&ids.knock) };
+    let (current, heard) = (Arc::clone(&ids.knock), Arc::default());
+    let knocks =
+        Knocks { socket: socket.try_clone().map_err(bind)?.into(), current, heard: Arc::clone(&heard) };
     let socket = TokioRuntime.wrap_udp_socket(socket).map_err(bind)?;
-    let socket = Arc::new(Screened { socket, ids, screen });
+    let socket = Arc::new(Screened { socket, ids, screen, heard });
     let runtime = Arc::new(TokioRuntime);
     let endpoint =
         Endpoint::new_with_abstract_socket(endpoint, Some(config), socket, runtime).map_err(bind)?;

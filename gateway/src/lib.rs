@@ -29,14 +29,19 @@ mod shed;
 mod provider;
 
 use std::net::SocketAddr;
+use std::num::NonZero;
 use std::path::Path;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use buslane_chassis::api::Backend;
+use buslane_chassis::clock;
 use buslane_chassis::feed::Feed;
-use buslane_chassis::quic::{EndpointError, Tuning, server_endpoint};
+use buslane_chassis::quic::{
+    EndpointError, FirstPacket, Passage, Porter, Screen, Tuning, Wanted, screened_endpoint,
+};
 use buslane_chassis::shutdown::Shutdown;
+use buslane_chassis::threads::Threads;
 use buslane_chassis::tls::Identity;
 use buslane_shared::limits::ALPN_GATE;
 
@@ -50,6 +55,9 @@ use jwt::JwtCheck;
 /// How often the memory of limits that are over is given back.
 const SWEEP_INTERVAL: Duration = Duration::from_secs(10);
 
+/// How long the threads may take to end, when everything on them has been told to.
+const END_LIMIT: Duration = Duration::from_secs(1);
+
 /// Why a gateway did not come up.
 #[derive(Debug, thiserror::Error)]
 pub enum BindError {
@@ -59,6 +67,9 @@ pub enum BindError {
     /// The settings of the identity provider cannot be used.
     #[error(transparent)]
     Jwks(#[from] JwksError),
+    /// The system gives no threads.
+    #[error("cannot start threads: {0}; check the limits of this user")]
+    Threads(std::io::Error),
     /// The system does not say which address was bound.
     #[error("the address of the gate's socket is unknown: {0}")]
     Address(std::io::Error),
@@ -70,11 +81,12 @@ pub struct Gateway {
     door: Door,
     refresher: Option<jwks::Refresher>,
     local_addr: SocketAddr,
+    threads: Threads,
     shutdown: Shutdown,
 }
 
 impl Gateway {
-    /// Binds the gate's port. Call it inside the runtime on which the gateway is to live.
+    /// Binds the gate's port and starts its threads.
     pub fn bind(
         config: Config,
         identity: &Identity,
@@ -83,11 +95,17 @@ impl Gateway {
         shutdown: &Shutdown,
     ) -> Result<Self, BindError> {
         let (jwt, refresher) = config.jwt.as_ref().map(identity_provider).transpose()?.unzip();
-        let endpoint = server_endpoint(config.listen, identity, ALPN_GATE, Tuning::gate())?;
+        let threads = std::thread::available_parallelism().map_or(1, NonZero::get);
+        let threads = Threads::start("buslane-gate", threads, || ()).map_err(BindError::Threads)?;
+        let inside = threads.handle().enter();
+        let (endpoint, knocks) =
+            screened_endpoint(config.listen, identity, ALPN_GATE, Tuning::gate(), Arc::new(Everybody))?;
+        drop(inside);
         let local_addr = endpoint.local_addr().map_err(BindError::Address)?;
-        let gate = Arc::new(Gate::new(&config, backend, feed, jwt));
+        let gate = Arc::new(Gate::new(&config, backend, Arc::clone(&feed), jwt));
+        threads.spawn(Porter::new(knocks, "gate").run(move || whom(&feed)));
         let door = Door::new(endpoint, Arc::clone(&gate), config.door);
-        Ok(Self { gate, door, refresher, local_addr, shutdown: shutdown.clone() })
+        Ok(Self { gate, door, refresher, local_addr, threads, shutdown: shutdown.clone() })
     }
 
     /// The address of the gate; with port 0 configured, the port that the system chose.
@@ -109,9 +127,31 @@ impl Gateway {
             }
         });
         tracing::info!(address = %self.local_addr, "the gateway answers");
-        self.door.run(stop).await;
+        // On threads of its own: whatever strangers send here, no message and no session waits for it.
+        let (door, stop) = (self.door, stop.clone());
+        let ended = self.threads.handle().spawn(async move { door.run(&stop).await }).await;
+        if let Err(error) = ended {
+            tracing::error!(%error, "the gate's door has failed");
+        }
+        self.threads.end(END_LIMIT).await;
         tracing::info!("the gateway has stopped");
     }
+}
+
+/// Lets everybody through: at a gateway the door decides.
+#[derive(Debug)]
+struct Everybody;
+
+impl Screen for Everybody {
+    fn judge(&self, _: &FirstPacket<'_>) -> Passage {
+        Passage::Through
+    }
+}
+
+/// A gateway hears strangers and those who hold a mark.
+fn whom(feed: &Feed) -> Wanted {
+    let (keys, now_ms) = (feed.keys(), clock::unix_ms());
+    Wanted { announced: keys.marks().knock(now_ms), knocks: keys.marks().knocks(now_ms), strangers: true }
 }
 
 fn identity_provider(settings: &config::Jwt) -> Result<(JwtCheck, jwks::Refresher), BindError> {

@@ -11,7 +11,8 @@ use std::net::SocketAddr;
 use std::time::Duration;
 
 use buslane_chassis::clock;
-use buslane_chassis::quic::{Knocks, Tuning, screened_endpoint};
+use buslane_chassis::quic::{Porter, Tuning, Wanted, screened_endpoint};
+use buslane_chassis::threads::Threads;
 use buslane_chassis::tls::Identity;
 use buslane_shared::limits::ALPN_SESSION;
 use buslane_shared::mark::Lane;
@@ -21,8 +22,7 @@ use thread_priority::{
     NormalThreadSchedulePolicy, ThreadPriority, ThreadSchedulePolicy, set_thread_priority_and_policy,
     thread_native_id,
 };
-use tokio::runtime::{Builder, Handle, Runtime};
-use tokio::time::{Instant, sleep, timeout};
+use tokio::time::{Instant, timeout};
 
 use crate::gate::Gate;
 use crate::screen::{Watch, port_name};
@@ -30,9 +30,6 @@ use crate::{BindError, goodbye};
 
 /// How long the last close packets and the threads of a port may take, when everything on them has been told to end.
 const END_LIMIT: Duration = Duration::from_secs(1);
-
-/// How often it is looked whether the knock has changed. It changes every five minutes, and with the keys.
-const KNOCK_INTERVAL: Duration = Duration::from_secs(1);
 
 /// When the threads of a port run.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -64,23 +61,11 @@ impl Turn {
     }
 }
 
-/// Threads that end when this is dropped, without waiting: it may be dropped inside a runtime.
-struct Threads(Option<Runtime>);
-
-impl Drop for Threads {
-    fn drop(&mut self) {
-        if let Some(runtime) = self.0.take() {
-            runtime.shutdown_background();
-        }
-    }
-}
-
 /// An endpoint and the threads it lives on.
 pub(crate) struct Listener {
     pub(crate) endpoint: Endpoint,
     pub(crate) watch: Watch,
     pub(crate) addr: SocketAddr,
-    handle: Handle,
     threads: Threads,
 }
 
@@ -93,67 +78,45 @@ impl Listener {
         tuning: Tuning,
     ) -> Result<Self, BindError> {
         let turn = Turn::of(watch.lane, &watch.gate);
-        let runtime = Builder::new_multi_thread()
-            .worker_threads(threads)
-            .thread_name(format!("buslane-{}", port_name(watch.lane)))
-            .on_thread_start(move || turn.take())
-            .enable_all()
-            .build()
-            .map_err(BindError::Threads)?;
-        let handle = runtime.handle().clone();
-        let threads = Threads(Some(runtime));
-        let _inside = handle.enter();
+        let name = format!("buslane-{}", port_name(watch.lane));
+        let threads = Threads::start(&name, threads, move || turn.take()).map_err(BindError::Threads)?;
+        let inside = threads.handle().enter();
         let (endpoint, knocks) = screened_endpoint(addr, identity, ALPN_SESSION, tuning, watch.screen())?;
         let addr = endpoint.local_addr().map_err(BindError::Address)?;
-        drop(_inside);
+        drop(inside);
         if watch.lane == Lane::Front {
-            handle.spawn(keep_knocks(knocks, watch.clone()));
+            let porter = Porter::new(knocks, port_name(watch.lane));
+            threads.spawn(porter.run(whom(watch.clone())));
         }
-        Ok(Self { endpoint, watch, addr, handle, threads })
+        Ok(Self { endpoint, watch, addr, threads })
     }
 
     /// Runs a task on the threads of this port.
     pub(crate) fn spawn(&self, task: impl Future<Output = ()> + Send + 'static) {
-        self.handle.spawn(task);
+        self.threads.spawn(task);
     }
 
     /// Closes what is still open, and ends the threads.
-    pub(crate) async fn end(mut self) {
+    pub(crate) async fn end(self) {
         self.endpoint.close(goodbye::number(Code::Draining), Code::Draining.name().as_bytes());
         // Whoever does not hear the close learns it from the silence.
         let _ = timeout(END_LIMIT, self.endpoint.wait_idle()).await;
-        if let Some(runtime) = self.threads.0.take() {
-            // Waiting for threads blocks.
-            let ended = tokio::task::spawn_blocking(move || runtime.shutdown_timeout(END_LIMIT));
-            let _ = ended.await;
-        }
+        self.threads.end(END_LIMIT).await;
     }
 }
 
-/// Keeps those out of a port who do not knock as is usual at the time. The filter in the kernel is set when the handshakes are
-/// over that began before there was a knock.
-async fn keep_knocks(knocks: Knocks, watch: Watch) {
+/// Whom a port wants to hear. Those who do not knock as is usual are kept out of the front port when the handshakes are over that
+/// began before there was a knock.
+fn whom(watch: Watch) -> impl FnMut() -> Wanted + Send {
     let mut known_since = None;
-    let mut heard = None;
-    loop {
+    move || {
         let (keys, now_ms) = (watch.reader.feed.keys(), clock::unix_ms());
-        let knock = keys.marks().knock(now_ms);
-        knocks.announce(knock);
-        if knock.is_some() {
+        let announced = keys.marks().knock(now_ms);
+        if announced.is_some() {
             known_since.get_or_insert_with(Instant::now);
         }
         let is_due = known_since.is_some_and(|since: Instant| since.elapsed() >= watch.handshake_limit);
-        let wanted = (is_due && watch.gate.needs_passes()).then(|| keys.marks().knocks(now_ms));
-        if wanted != heard {
-            let set = match &wanted {
-                Some(accepted) => knocks.hear_only(accepted),
-                None => knocks.hear_all(),
-            };
-            if let Err(error) = set {
-                tracing::warn!(%error, "no filter in the kernel; the process looks at every packet itself");
-            }
-            heard = wanted;
-        }
-        sleep(KNOCK_INTERVAL).await;
+        let strangers = !(is_due && watch.gate.needs_passes());
+        Wanted { announced, knocks: keys.marks().knocks(now_ms), strangers }
     }
 }

@@ -25,4 +25,5 @@ pub mod retry;
 pub mod settings;
 pub mod signals;
 pub mod surge;
+pub mod thinning;
 pub mod valve;

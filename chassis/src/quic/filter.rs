@@ -19,6 +19,7 @@ use quinn::{AsyncUdpSocket, UdpPoller};
 use super::close;
 use super::farewell::is_farewell;
 use super::ids::Ids;
+use super::knocks::Heard;
 use super::packet::{FIRST_BYTES_MIN, Long, Seen, VERSION};
 
 /// A packet that wants to begin a connection.
@@ -54,6 +55,7 @@ pub(super) struct Screened {
     pub(super) socket: Arc<dyn AsyncUdpSocket>,
     pub(super) ids: Ids,
     pub(super) screen: Arc<dyn Screen>,
+    pub(super) heard: Arc<Heard>,
 }
 
 impl Screened {
@@ -87,6 +89,7 @@ impl Screened {
         if !long.may_be_first() || datagram.len() < FIRST_BYTES_MIN {
             return false;
         }
+        self.heard.on_first(long.to);
         match self.screen.judge(&FirstPacket { id: long.to, from: meta.addr }) {
             Passage::Through => !is_farewell(datagram, &long),
             Passage::Drop => false,

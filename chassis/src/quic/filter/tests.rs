@@ -5,7 +5,7 @@ use quinn::{Connection, ConnectionError, ConnectionId, Endpoint, Runtime, TokioR
 
 use super::*;
 use crate::quic::tests::{ANY, client, client_config, identity, session};
-use crate::quic::{Knocks, screened_endpoint};
+use crate::quic::{Hearing, Knocks, screened_endpoint};
 use crate::tls::Authority;
 use buslane_shared::limits::ALPN_SESSION;
 
@@ -109,7 +109,7 @@ async fn a_retry_and_a_knock_are_heard() {
     let world = World::new(&[7], None);
     let knock = [1, 2, 3];
     world.knocks.announce(Some(knock));
-    world.knocks.hear_only(&[knock]).unwrap();
+    world.knocks.hear(&Hearing { knocks: vec![knock], known: 1.0, strangers: 0.0 }).unwrap();
     let id = [&[7][..], &knock, &[0; 16]].concat();
     let accept = async {
         let first = world.server.accept().await.unwrap();
@@ -131,6 +131,7 @@ async fn screened(through: &[u8]) -> Screened {
         socket: TokioRuntime.wrap_udp_socket(socket).unwrap(),
         ids: Ids::new(&[1; 16]).unwrap(),
         screen: Arc::new(Table { through: through.to_vec(), ..Table::default() }),
+        heard: Arc::default(),
     }
 }
 

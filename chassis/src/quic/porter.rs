@@ -1,0 +1,130 @@
+//! The porter of a port: tells the filter in the kernel who is to be heard, and how many of them.
+//!
+//! Why it exists: what a port may spend on looking at first packets is bounded, whatever is sent to it; the bound is kept by
+//! [`Thinning`] and obeyed in the kernel. It must never wait for anything but its timer, and a filter that cannot be set is no reason to stop.
+
+use std::time::Duration;
+
+use buslane_shared::mark::Knock;
+use buslane_shared::overload::thinning::Thinning;
+use metrics::{Gauge, gauge};
+use tokio::time::{Instant, MissedTickBehavior, interval};
+
+use super::{Hearing, Knocks};
+
+/// First packets a second that a port looks at of each kind, those who knock and strangers: twice as many as a processor completes
+/// logins, so that nobody is dropped by chance before the processor is full, and less than a tenth of one for those that are
+/// thrown away.
+const FIRSTS_PER_S: u32 = 8_000;
+
+/// How often it is measured what came.
+const STEP: Duration = Duration::from_millis(50);
+
+/// A share is only set anew when it differs by this factor: each time costs a call into the kernel.
+const CHANGE: f64 = 1.2;
+
+/// Whom a port wants to hear at a time.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Wanted {
+    /// With this its own connection ids begin.
+    pub announced: Option<Knock>,
+    /// How those knock who were here before.
+    pub knocks: Vec<Knock>,
+    /// Whether those are heard who do not.
+    pub strangers: bool,
+}
+
+/// Watches over one port.
+pub struct Porter {
+    knocks: Knocks,
+    known: Thinning,
+    strangers: Thinning,
+    set: Hearing,
+    shares: [Gauge; 2],
+}
+
+impl Porter {
+    /// Of this port; its name is for the metrics.
+    pub fn new(knocks: Knocks, port: &'static str) -> Self {
+        let share = |who| gauge!("buslane_first_packets_share", "port" => port, "who" => who);
+        Self {
+            knocks,
+            known: Thinning::new(FIRSTS_PER_S),
+            strangers: Thinning::new(FIRSTS_PER_S),
+            set: Hearing { knocks: Vec::new(), known: 1.0, strangers: 1.0 },
+            shares: [share("known"), share("stranger")],
+        }
+    }
+
+    /// Goes on for ever; its owner stops it. `wanted` is asked once a second at most.
+    pub async fn run(mut self, mut wanted: impl FnMut() -> Wanted + Send) {
+        let mut timer = interval(STEP);
+        timer.set_missed_tick_behavior(MissedTickBehavior::Delay);
+        let (mut last, mut asked) = (Instant::now(), None::<Instant>);
+        let mut who = Wanted::default();
+        loop {
+            timer.tick().await;
+            let now = Instant::now();
+            if asked.is_none_or(|at| now.duration_since(at) >= Duration::from_secs(1)) {
+                (who, asked) = (wanted(), Some(now));
+                self.knocks.announce(who.announced);
+            }
+            self.step(&who, now.duration_since(last));
+            last = now;
+        }
+    }
+
+    fn step(&mut self, who: &Wanted, elapsed: Duration) {
+        let elapsed = u64::try_from(elapsed.as_nanos()).unwrap_or(u64::MAX);
+        let (known, strangers) = self.knocks.take_heard();
+        let known = self.known.step(known, elapsed);
+        let strangers = self.strangers.step(strangers, elapsed);
+        let next = Hearing {
+            knocks: who.knocks.clone(),
+            known,
+            strangers: if who.strangers { strangers } else { 0.0 },
+        };
+        if !differs(&self.set, &next) {
+            return;
+        }
+        let [of_known, of_strangers] = &self.shares;
+        of_known.set(next.known);
+        of_strangers.set(next.strangers);
+        if let Err(error) = self.knocks.hear(&next) {
+            tracing::warn!(%error, "no filter in the kernel; the process looks at every packet itself");
+        }
+        self.set = next;
+    }
+}
+
+/// Whether the kernel has to be told.
+fn differs(set: &Hearing, next: &Hearing) -> bool {
+    let is_other = |a: f64, b: f64| {
+        let (low, high) = (a.min(b), a.max(b));
+        // The ends are always told: all of them, and none.
+        high > low * CHANGE || (low < high && (high >= 1.0 || low <= 0.0))
+    };
+    set.knocks != next.knocks || is_other(set.known, next.known) || is_other(set.strangers, next.strangers)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_kernel_is_told_of_what_matters() {
+        let hearing = |known, strangers| Hearing { knocks: vec![[1, 2, 3]], known, strangers };
+        let rows = [
+            (hearing(1.0, 1.0), hearing(1.0, 1.0), false),
+            (hearing(1.0, 0.5), hearing(1.0, 0.55), false),
+            (hearing(1.0, 0.5), hearing(1.0, 0.61), true),
+            (hearing(1.0, 0.95), hearing(1.0, 1.0), true),
+            (hearing(1.0, 1.0), hearing(1.0, 0.0), true),
+            (hearing(0.2, 0.0), hearing(0.3, 0.0), true),
+        ];
+        for (set, next, told) in rows {
+            assert_eq!(differs(&set, &next), told, "{set:?} {next:?}");
+        }
+        assert!(differs(&hearing(1.0, 1.0), &Hearing { knocks: vec![], ..hearing(1.0, 1.0) }));
+    }
+}
