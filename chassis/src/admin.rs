@@ -1,13 +1,26 @@
 //! The operator's door: health, readiness and metrics for anybody who can reach it, everything else behind a token.
 //!
 //! Why it exists: it works when the store and every other role are down, so that an operator sees why. Plain HTTP on
-//! loopback by default; a proxy or a tunnel brings TLS. It must never answer with a secret, and never change anything
-//! without the token.
+//! loopback by default, TLS where it is configured. It must never show a secret again, and never answer a question or change anything for
+//! somebody who has not shown who he is, on loopback neither.
 
+mod body;
+mod cookie;
+mod failures;
+mod guard;
+mod headers;
+mod login;
 mod may;
+mod origin;
+mod pages;
+mod patience;
+mod peer;
 mod principal;
+mod secrets;
 mod serve;
+pub mod tls;
 mod token;
+mod tokens;
 
 use std::io;
 use std::net::SocketAddr;
@@ -25,20 +38,29 @@ use tokio::net::TcpListener;
 use crate::readiness::{Readiness, Verdict};
 use crate::shutdown::Shutdown;
 
+use guard::Guard;
+use origin::Hosts;
+use serve::Serving;
+use tls::AdminTls;
+
 pub use principal::{How, Principal, Role};
 pub use token::{Token, TokenError};
+pub use tokens::{Made, Revoked, TokenView, TokenWish, Tokens, TokensError};
 
 /// The admin surface before it listens.
 pub struct Admin {
     open: Router,
     guarded: Router,
-    guard: Arc<token::Guard>,
+    token: Token,
+    tokens: Option<Arc<Tokens>>,
+    hosts: Hosts,
+    tls: Option<Arc<AdminTls>>,
 }
 
 /// The admin surface, listening.
 pub struct BoundAdmin {
     listener: TcpListener,
-    router: Router,
+    serving: Serving,
     addr: SocketAddr,
 }
 
@@ -56,7 +78,26 @@ impl Admin {
             .route("/readyz", get(readyz))
             .route("/metrics", get(print_metrics))
             .with_state(Facts { readiness, metrics });
-        Self { open, guarded: Router::new(), guard: Arc::new(token::Guard::new(token)) }
+        Self { open, guarded: Router::new(), token, tokens: None, hosts: Hosts::default(), tls: None }
+    }
+
+    /// Lets in whoever shows one of these tokens, and adds `/v1/tokens`. Their audit also has who logs in on the page.
+    pub fn keeping(mut self, tokens: Arc<Tokens>) -> Self {
+        self = self.merge_for_admins(tokens::routes(Arc::clone(&tokens)));
+        self.tokens = Some(tokens);
+        self
+    }
+
+    /// Names, besides addresses and those of loopback, under which browsers may be logged in here.
+    pub fn known_as(mut self, names: &[String]) -> Self {
+        self.hosts = Hosts::new(names);
+        self
+    }
+
+    /// Speaks TLS instead of plain HTTP.
+    pub fn with_tls(mut self, tls: Arc<AdminTls>) -> Self {
+        self.tls = Some(tls);
+        self
     }
 
     /// Adds routes that viewers may GET; whatever else they take is for operators.
@@ -81,11 +122,16 @@ impl Admin {
     pub async fn bind(self, addr: SocketAddr) -> io::Result<BoundAdmin> {
         let listener = TcpListener::bind(addr).await?;
         let addr = listener.local_addr()?;
+        let guard = Arc::new(Guard::new(self.token, self.tokens, self.hosts, addr.port()));
         // The guard answers for unknown paths as well: a stranger does not learn which routes there are.
-        let guarded =
-            self.guarded.fallback(unknown).layer(middleware::from_fn_with_state(self.guard, token::check));
-        let router = self.open.merge(Router::new().fallback_service(guarded));
-        Ok(BoundAdmin { listener, router, addr })
+        let guarded = self
+            .guarded
+            .merge(login::routes())
+            .fallback(unknown)
+            .layer(middleware::from_fn_with_state(Arc::clone(&guard), guard::check));
+        let open = self.open.merge(login::open_routes(guard)).fallback_service(guarded);
+        let router = open.layer(middleware::map_response(headers::protect));
+        Ok(BoundAdmin { listener, serving: Serving::new(router, self.tls), addr })
     }
 }
 
@@ -97,7 +143,7 @@ impl BoundAdmin {
 
     /// Serves until the shutdown. Answers that are under way then have a few seconds.
     pub async fn run(self, shutdown: &Shutdown) {
-        serve::serve(self.listener, self.router, shutdown.token()).await;
+        self.serving.serve(self.listener, shutdown.token()).await;
     }
 }
 

@@ -5,6 +5,7 @@
 //! A book that cannot be read is put aside and never stops the node. Nothing here decides what an order means: that is
 //! `buslane_shared::overload::orders`.
 
+mod direct;
 mod file;
 mod reach;
 mod routes;
@@ -13,7 +14,7 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
 
-use buslane_shared::overload::orders::{Order, OrderError, Orders, Wish};
+use buslane_shared::overload::orders::{Merged, Order, OrderError, Orders, Wish};
 use buslane_shared::{UnixMs, wire};
 use parking_lot::Mutex;
 use serde_json::{Value, json};
@@ -28,6 +29,7 @@ use crate::shutdown::Shutdown;
 pub use reach::{Effective, Reach};
 pub use routes::{Desk, routes};
 
+use direct::Direct;
 use file::Kept;
 
 /// The wall clock may be set: an end is never missed by more than this.
@@ -68,6 +70,8 @@ pub struct Book {
     kept: Mutex<Kept>,
     orders: watch::Sender<Arc<Orders>>,
     reach: watch::Sender<Reach>,
+    /// Nodes that say themselves what they obey.
+    direct: Mutex<Direct>,
 }
 
 impl Book {
@@ -78,7 +82,7 @@ impl Book {
         let orders = watch::Sender::new(Arc::new(kept.orders.clone()));
         let turn = tokio::sync::Mutex::default();
         let reach = watch::Sender::new(Reach::since(clock::unix_ms()));
-        Arc::new(Self { path, audit, turn, kept: Mutex::new(kept), orders, reach })
+        Arc::new(Self { path, audit, turn, kept: Mutex::new(kept), orders, reach, direct: Mutex::default() })
     }
 
     /// Every order that is not over, now and in future. Which of them is in force is asked with the time.
@@ -94,6 +98,19 @@ impl Book {
     /// The audit that orders are written to.
     pub fn audit(&self) -> &Arc<Audit> {
         &self.audit
+    }
+
+    /// Notes which order a node says that it obeys, asked directly.
+    pub fn on_said(&self, node: &str, order: Option<u64>) {
+        self.direct.lock().on_said(node, tokio::time::Instant::now());
+        let orders = Arc::clone(&self.orders.borrow());
+        let said = [(node.to_owned(), order)];
+        self.reach.send_if_modified(|reach| reach.observe(&orders, said, clock::unix_ms()));
+    }
+
+    /// The nodes that were asked directly and count among those that should obey.
+    fn direct(&self, feed_is_connected: bool) -> Vec<String> {
+        self.direct.lock().nodes(tokio::time::Instant::now(), feed_is_connected)
     }
 
     /// What this wish would be as an order.
@@ -122,6 +139,30 @@ impl Book {
         self.publish(next);
         metrics::counter!("buslane_orders_total", "kind" => order.kind.name()).increment(1);
         Ok(Given { order, not_kept })
+    }
+
+    /// Takes over orders that were given elsewhere and are handed over by `by`. Who gave them is what `by` says: so it is recorded who says it. To
+    /// be run in a task of its own.
+    pub async fn merge(&self, orders: Vec<Order>, by: String) -> Result<Merged, AuditError> {
+        let _turn = self.turn.lock().await;
+        let before = self.kept.lock().clone();
+        let mut next = before.clone();
+        let merged = next.orders.merge(orders, clock::unix_ms());
+        if !merged.new.is_empty() {
+            let entry = Entry {
+                author: by,
+                action: "order.handed_over".to_owned(),
+                reason: "given at another node".to_owned(),
+                before: as_json(before.orders.in_force(clock::unix_ms())),
+                after: json!(merged.new),
+            };
+            self.audit.record(entry).await?;
+        }
+        if next != before {
+            self.publish(next.clone());
+            self.keep(next).await;
+        }
+        Ok(merged)
     }
 
     /// Follows the others' orders, the ends of all of them, and how far they come; until the shutdown.

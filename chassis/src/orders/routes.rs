@@ -1,6 +1,7 @@
 //! The operator's questions and orders over the admin surface: `/v1/posture`, `/v1/lanes`, `/v1/orders`, `/v1/audit`.
 //!
-//! Everything works without the backend and the store: the answers are what this node knows.
+//! Everything works without the backend and the store: the answers are what this node knows. An order is written down under the name of
+//! whoever has shown who he is, never under one that is only stated.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -8,8 +9,8 @@ use std::time::Duration;
 use axum::extract::{Query, State};
 use axum::http::StatusCode;
 use axum::response::{IntoResponse, Response};
-use axum::routing::get;
-use axum::{Json, Router};
+use axum::routing::{get, post};
+use axum::{Extension, Json, Router};
 use buslane_shared::UnixMs;
 use buslane_shared::overload::orders::{Kind, Order, Wish};
 use buslane_shared::overload::posture::{self, Report};
@@ -19,7 +20,7 @@ use serde_json::{Value, json};
 use tokio::time::Instant;
 
 use super::{Book, Effective, GiveError, newest};
-use crate::admin::error;
+use crate::admin::{Principal, error};
 use crate::audit::AuditError;
 use crate::clock;
 use crate::feed::{Feed, Heard};
@@ -48,6 +49,7 @@ pub fn routes(desk: Desk) -> Router {
         .route("/v1/posture", get(show_posture))
         .route("/v1/lanes", get(show_lanes))
         .route("/v1/orders", get(show_orders).post(give))
+        .route("/v1/orders/merge", post(merge))
         .route("/v1/audit", get(show_audit))
         .with_state(desk)
 }
@@ -106,8 +108,13 @@ struct Wanted {
     dry_run: bool,
 }
 
-async fn give(State(desk): State<Desk>, Json(wanted): Json<Wanted>) -> Response {
+async fn give(
+    State(desk): State<Desk>,
+    Extension(principal): Extension<Principal>,
+    Json(wanted): Json<Wanted>,
+) -> Response {
     let Wanted { kind, reason, author, from_ms, duration_ms, dry_run } = wanted;
+    let author = principal.author(&author);
     let wish = Wish { kind, reason, author, from_ms, duration_ms };
     if dry_run {
         return match desk.book.plan(wish) {
@@ -126,6 +133,30 @@ async fn give(State(desk): State<Desk>, Json(wanted): Json<Wanted>) -> Response 
     };
     let effective = desk.until_effective(&given.order).await;
     result(&json!({"order": given.order, "effective": effective, "not_kept": given.not_kept}))
+}
+
+/// What another node hands over when the backend cannot.
+#[derive(Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+struct HandedOver {
+    orders: Vec<Order>,
+}
+
+async fn merge(
+    State(desk): State<Desk>,
+    Extension(principal): Extension<Principal>,
+    Json(handed): Json<HandedOver>,
+) -> Response {
+    let book = Arc::clone(&desk.book);
+    match tokio::spawn(async move { book.merge(handed.orders, principal.name).await }).await {
+        Ok(Ok(merged)) => {
+            let ids: Vec<u64> = merged.new.iter().map(|order| order.id).collect();
+            let refused = merged.refused.map(|why| json!({"code": why.code(), "message": why.to_string()}));
+            result(&json!({"new": ids, "refused": refused}))
+        }
+        Ok(Err(error)) => unwritable(&error),
+        Err(failed) => error(StatusCode::INTERNAL_SERVER_ERROR, "internal", &failed.to_string()),
+    }
 }
 
 #[derive(Debug, Deserialize)]
@@ -156,6 +187,7 @@ impl Desk {
     fn managers(&self) -> Vec<String> {
         let mut names: Vec<String> = self.feed.nodes().iter().map(|node| node.name.clone()).collect();
         names.extend(self.overseer.as_ref().map(|overseer| overseer.posture().node));
+        names.extend(self.book.direct(self.feed.freshness().borrow().connected));
         names.sort();
         names.dedup();
         names

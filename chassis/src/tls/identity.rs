@@ -112,6 +112,23 @@ impl Identity {
         Ok(tuned(builder.with_cert_resolver(self.current.clone()), alpn))
     }
 
+    /// For a server that takes clients without a certificate, and those with one of `roots`; one of anybody else is refused.
+    pub(crate) fn asking_server_config(
+        &self,
+        roots: Arc<RootCertStore>,
+        alpn: &[&[u8]],
+    ) -> Result<ServerConfig, TlsError> {
+        let verifier = WebPkiClientVerifier::builder_with_provider(roots, provider())
+            .allow_unauthenticated()
+            .build()
+            .map_err(|e| TlsError::invalid("the CA", e))?;
+        let builder = ServerConfig::builder_with_provider(provider())
+            .with_protocol_versions(&[&version::TLS13])
+            .map_err(|e| TlsError::invalid("the TLS configuration", e))?
+            .with_client_cert_verifier(verifier);
+        Ok(tuned(builder.with_cert_resolver(self.current.clone()), alpn))
+    }
+
     /// For a client that shows its own certificate.
     pub(crate) fn mutual_client_config(
         &self,

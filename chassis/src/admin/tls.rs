@@ -1,0 +1,120 @@
+//! TLS on the admin address, and operators who show a certificate: `[admin_tls]` in the configuration file.
+//!
+//! Why it exists: beyond loopback a token must not travel in clear text, and where people have certificates of their own nobody hands out tokens. The
+//! role is the organizational unit (OU) of a client's certificate, its name the common name (CN). A certificate without a role of ours gives no right:
+//! those of the system's own roles never do. It must never take a certificate that its authority did not sign.
+
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+
+use arc_swap::ArcSwap;
+use garde::Validate;
+use rustls::ServerConfig;
+use rustls_pki_types::CertificateDer;
+use serde::Deserialize;
+use tokio_rustls::TlsAcceptor;
+use tokio_util::sync::CancellationToken;
+use x509_parser::prelude::{FromDer, X509Certificate};
+
+use super::pages::Lease;
+use super::principal::{How, Principal, ROOT, Role};
+use crate::audit;
+use crate::tls::{self, Identity, TlsError};
+
+/// The only protocol that is spoken here.
+const ALPN: &[&[u8]] = &[b"http/1.1"];
+
+/// Longest common name that is taken as a name.
+const NAME_CHARS_MAX: usize = 64;
+
+/// Settings: `[admin_tls]`.
+#[derive(Debug, Clone, PartialEq, Eq, Deserialize, Validate)]
+#[serde(deny_unknown_fields)]
+pub struct Settings {
+    /// PEM file with the certificate chain. Paths are relative to the configuration file.
+    #[garde(custom(is_named))]
+    pub certificate: PathBuf,
+    /// PEM file with its key.
+    #[garde(custom(is_named))]
+    pub key: PathBuf,
+    /// PEM file with the authority of operators' certificates, where they have any. Whoever shows none may still show a token.
+    #[serde(default)]
+    #[garde(inner(custom(is_named)))]
+    pub client_ca: Option<PathBuf>,
+}
+
+impl Settings {
+    /// Makes the paths relative to the folder of the configuration file.
+    pub fn relative_to(&mut self, folder: &Path) {
+        let paths = [Some(&mut self.certificate), Some(&mut self.key), self.client_ca.as_mut()];
+        for path in paths.into_iter().flatten() {
+            *path = folder.join(&*path);
+        }
+    }
+}
+
+fn is_named(path: &Path, (): &()) -> garde::Result {
+    if path.as_os_str().is_empty() {
+        Err(garde::Error::new("is empty: write the path of a PEM file"))
+    } else {
+        Ok(())
+    }
+}
+
+/// What the admin address shows and whom it believes; replaceable while it listens.
+#[derive(Debug)]
+pub struct AdminTls {
+    settings: Settings,
+    config: ArcSwap<ServerConfig>,
+}
+
+impl AdminTls {
+    /// Reads the files.
+    pub fn load(settings: Settings) -> Result<Arc<Self>, TlsError> {
+        let config = ArcSwap::from_pointee(read(&settings)?);
+        Ok(Arc::new(Self { settings, config }))
+    }
+
+    /// Reads the files again. New connections use what is in them; on an error everything stays as it is.
+    pub fn reload(&self) -> Result<(), TlsError> {
+        self.config.store(Arc::new(read(&self.settings)?));
+        Ok(())
+    }
+
+    pub(super) fn acceptor(&self) -> TlsAcceptor {
+        TlsAcceptor::from(self.config.load_full())
+    }
+}
+
+fn read(settings: &Settings) -> Result<ServerConfig, TlsError> {
+    let identity = Identity::load(&settings.certificate, &settings.key)?;
+    match &settings.client_ca {
+        Some(ca) => identity.asking_server_config(Arc::new(tls::roots(ca)?), ALPN),
+        None => identity.server_config(ALPN),
+    }
+}
+
+/// The right that a verified certificate gives.
+pub(super) fn right_of(certificate: &CertificateDer<'_>) -> Option<Lease> {
+    let (_, parsed) = X509Certificate::from_der(certificate).ok()?;
+    let subject = parsed.subject();
+    let mut units = subject.iter_organizational_unit().filter_map(|unit| unit.as_str().ok());
+    let role = units.find_map(Role::named)?;
+    let name = subject.iter_common_name().next()?.as_str().ok()?.trim();
+    let is_name = (1..=NAME_CHARS_MAX).contains(&name.chars().count())
+        && !name.chars().any(char::is_control)
+        && ![ROOT, audit::SELF].contains(&name);
+    if !is_name {
+        return None;
+    }
+    let end_s = u64::try_from(parsed.validity().not_after.timestamp()).ok()?;
+    Some(Lease {
+        principal: Principal { name: name.to_owned(), role, how: How::Certificate },
+        alive: CancellationToken::new(),
+        expires_ms: Some(end_s.saturating_mul(1_000)),
+        csrf: None,
+    })
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,1 @@
+//! Rights of certificates, and TLS over a real connection.
