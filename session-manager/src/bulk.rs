@@ -21,6 +21,7 @@ use tokio::time::{Instant, sleep_until, timeout};
 use crate::desk::Gone;
 use crate::flights::By;
 use crate::goodbye;
+use crate::load::outcome::Reason;
 use crate::node::Port;
 use crate::presence::Presence;
 use crate::request::{Plan, Relay, Terms, plan, refuse};
@@ -103,7 +104,7 @@ async fn serve(port: &Port, relay: Box<Relay>) -> (wire::Answer, By) {
     let (terms, id) = (relay.terms, relay.id);
     match desk.run(async move { relay.run_seated(&node).await }).await {
         Ok(answered) => answered,
-        Err(Gone) => (terms.give_up(id, Code::Internal), By::Node),
+        Err(Gone) => (terms.give_up(id, Code::Internal), By::Node(Reason::Code(Code::Internal))),
     }
 }
 
@@ -202,8 +203,13 @@ impl Stream {
                 answer = &mut answer => {
                     let (answer, by) = answer;
                     match by {
-                        By::Backend => port.meters.on_answer(terms.class, terms.began.elapsed()),
-                        By::Node => self.count_refusal(&answer),
+                        By::Backend => {
+                            port.on_answered(&self.presence, &terms, &answer, terms.began.elapsed());
+                        }
+                        By::Node(reason) => {
+                            port.on_refused(&self.presence, &terms, reason, &answer);
+                            self.count_refusal(&answer);
+                        }
                     }
                     return Ok(Some(wire::Answer { id, ..answer }));
                 }
@@ -266,8 +272,10 @@ impl Stream {
     }
 
     fn give_up(&self, id: u64, terms: Terms, code: Code) -> wire::Answer {
-        self.port.meters.on_refusal("request", code);
-        terms.give_up(id, code)
+        let answer = terms.give_up(id, code);
+        self.port.on_refused(&self.presence, &terms, Reason::Code(code), &answer);
+        self.count_refusal(&answer);
+        answer
     }
 
     /// Writes one answer as fast as the client takes it. False: it takes nothing any more.

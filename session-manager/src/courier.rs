@@ -10,6 +10,7 @@ use std::collections::VecDeque;
 use std::sync::Arc;
 use std::time::Duration;
 
+use buslane_shared::class::{Class, Protocol};
 use buslane_shared::mailbox::Pushed;
 use buslane_shared::wire::Posture;
 use bytes::Bytes;
@@ -17,6 +18,8 @@ use metrics::{Gauge, counter, gauge};
 use parking_lot::Mutex;
 use tokio::sync::Notify;
 
+use crate::load::outcome::{Outcome, Reason};
+use crate::load::tally::Tally;
 use crate::node::Node;
 use crate::presence::Presence;
 
@@ -29,19 +32,21 @@ const CHUNK: usize = 256;
 /// The pause after each while the node is pressed: at least 50,000 a second still leave.
 const PAUSE: Duration = Duration::from_millis(5);
 
-/// An event for one session. None: others before it were lost.
-type Item = (Arc<Presence>, Option<Bytes>);
+/// An event for one session, and its class. None: others before it were lost.
+type Item = (Arc<Presence>, Option<(Class, Bytes)>);
 
 /// What waits.
 pub(crate) struct Backlog {
     items: Mutex<VecDeque<Item>>,
     more: Notify,
     gauge: Gauge,
+    tally: Arc<Tally>,
 }
 
 impl Backlog {
-    pub(crate) fn new() -> Self {
+    pub(crate) fn new(tally: &Arc<Tally>) -> Self {
         Self {
+            tally: Arc::clone(tally),
             items: Mutex::default(),
             more: Notify::new(),
             gauge: gauge!("buslane_session_manager_delivery_backlog"),
@@ -49,14 +54,17 @@ impl Backlog {
     }
 
     /// Adds events; returns how many sessions are behind for it.
-    pub(crate) fn add(&self, new: impl IntoIterator<Item = (Arc<Presence>, Bytes)>) -> u64 {
+    pub(crate) fn add(&self, new: impl IntoIterator<Item = (Arc<Presence>, Class, Bytes)>) -> u64 {
         let mut behind = 0;
         let mut items = self.items.lock();
-        for (presence, event) in new {
+        for (presence, class, event) in new {
             if items.len() < BACKLOG_MAX {
                 presence.on_backlogged();
-                items.push_back((presence, Some(event)));
-            } else if presence.owe_behind() {
+                items.push_back((presence, Some((class, event))));
+                continue;
+            }
+            self.tally.on_ended(Protocol::Delivery, class, Outcome::Refused(Reason::Behind));
+            if presence.owe_behind() {
                 // One for each session at most, so that is the bound of these.
                 presence.on_backlogged();
                 items.push_back((presence, None));
@@ -77,7 +85,7 @@ impl Backlog {
                 self.more.notified().await;
                 continue;
             }
-            deliver(chunk);
+            deliver(chunk, &self.tally);
             match node.load.stances.get().posture {
                 Posture::Normal | Posture::Recovery => tokio::task::yield_now().await,
                 Posture::Guard | Posture::Emergency => tokio::time::sleep(PAUSE).await,
@@ -98,11 +106,20 @@ impl Backlog {
     }
 }
 
-fn deliver(chunk: Vec<Item>) {
+fn deliver(chunk: Vec<Item>, tally: &Tally) {
     let mut overflows = 0;
     for (presence, event) in chunk {
         match event {
-            Some(event) => overflows += u64::from(presence.push(event) == Pushed::FellBehind),
+            Some((class, event)) => {
+                let outcome = match presence.push(event) {
+                    Pushed::Kept => Outcome::Served,
+                    Pushed::FellBehind => {
+                        overflows += 1;
+                        Outcome::Refused(Reason::Behind)
+                    }
+                };
+                tally.on_ended(Protocol::Delivery, class, outcome);
+            }
             None => presence.pay_behind(),
         }
         presence.on_unbacklogged();
@@ -128,17 +145,21 @@ mod tests {
         Presence::open("alice".parse().unwrap(), device, session, 0, AppState::Background)
     }
 
+    fn backlog() -> Backlog {
+        Backlog::new(&Arc::new(Tally::new()))
+    }
+
     fn events(hold: &Hold) -> usize {
         hold.collect(&Context::from_waker(Waker::noop()), &mut BytesMut::new(), usize::MAX).events
     }
 
     #[test]
     fn what_waits_is_delivered_in_its_order_and_then_nothing_waits() {
-        let (backlog, hold) = (Backlog::new(), session());
-        let add = |text| backlog.add([(Arc::clone(&hold.presence), Bytes::from_static(text))]);
+        let (backlog, hold) = (backlog(), session());
+        let add = |text| backlog.add([(Arc::clone(&hold.presence), Class::Social, Bytes::from_static(text))]);
         assert_eq!((add(b"one"), add(b"two")), (0, 0));
         assert!(hold.presence.is_backlogged());
-        deliver(backlog.take_chunk());
+        deliver(backlog.take_chunk(), &backlog.tally);
         assert!(!hold.presence.is_backlogged());
         let mut out = BytesMut::new();
         let found = hold.collect(&Context::from_waker(Waker::noop()), &mut out, usize::MAX);
@@ -149,10 +170,11 @@ mod tests {
 
     #[test]
     fn beyond_the_bound_a_session_is_told_once_that_it_is_behind() {
-        let (backlog, full, late) = (Backlog::new(), session(), session());
+        let (backlog, full, late) = (backlog(), session(), session());
         let event = Bytes::from_static(b"event");
-        backlog.add((0..BACKLOG_MAX).map(|_| (Arc::clone(&full.presence), event.clone())));
-        let behind = backlog.add((0..10).map(|_| (Arc::clone(&late.presence), event.clone())));
+        let to = |hold: &Hold| (Arc::clone(&hold.presence), Class::Social, event.clone());
+        backlog.add((0..BACKLOG_MAX).map(|_| to(&full)));
+        let behind = backlog.add((0..10).map(|_| to(&late)));
         assert_eq!(behind, 1);
         assert_eq!(backlog.items.lock().len(), BACKLOG_MAX + 1);
         loop {
@@ -160,7 +182,7 @@ mod tests {
             if chunk.is_empty() {
                 break;
             }
-            deliver(chunk);
+            deliver(chunk, &backlog.tally);
         }
         assert_eq!(events(&late), 1, "it is behind");
         assert!(late.presence.owe_behind(), "and may be again");

@@ -10,13 +10,14 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 
 use buslane_chassis::clock;
 use buslane_shared::mark::{Kind, Lane, MARK_BYTES, Mark, Use, Used, identity};
+use buslane_shared::refusal::Code;
 use dashmap::DashMap;
 use dashmap::mapref::entry::Entry;
 use quinn::{Endpoint, Incoming};
-use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
 use crate::config::Bounds;
+use crate::load::outcome::{Outcome, Reason};
 use crate::login;
 use crate::meters::Counted;
 use crate::node::Port;
@@ -55,7 +56,7 @@ impl Right {
 /// What is known of a connection when its first packet is there.
 #[derive(Debug, Clone, Copy)]
 struct Facts {
-    /// The node is being stopped.
+    /// The node takes nobody in.
     draining: bool,
     /// With what it comes.
     right: Right,
@@ -216,7 +217,6 @@ pub(crate) struct Door {
     pub(crate) port: Arc<Port>,
     /// Owns the tasks of all connections of the port.
     pub(crate) tasks: TaskTracker,
-    pub(crate) draining: CancellationToken,
 }
 
 impl Door {
@@ -229,6 +229,10 @@ impl Door {
         while let Some(incoming) = self.endpoint.accept().await {
             self.on_incoming(incoming, &under_way, &mut marks);
         }
+    }
+
+    fn on_turned_away(&self, reason: Reason) {
+        self.port.node.load.tally.on_turned_away(self.watch.lane, Outcome::Refused(reason));
     }
 
     fn kept_for_slots(&self) -> usize {
@@ -244,7 +248,7 @@ impl Door {
         let id = incoming.orig_dst_cid();
         let (right, mut mark) = marks.look_at(&id);
         let mut facts = Facts {
-            draining: self.draining.is_cancelled(),
+            draining: self.port.node.drain.is_on(),
             right,
             kept_for_slots: self.kept_for_slots(),
             validated: origin.1,
@@ -274,10 +278,15 @@ impl Door {
             }
             Verdict::Refuse => {
                 meters.on_turned_away("refused");
+                self.on_turned_away(Reason::Code(Code::Draining));
                 incoming.refuse();
             }
             Verdict::Silence => {
                 meters.on_turned_away("ignored");
+                // What counts for nothing here is not somebody who wants a session.
+                if facts.right != Right::None {
+                    self.on_turned_away(Reason::Door);
+                }
                 incoming.ignore();
             }
         }

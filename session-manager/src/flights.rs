@@ -19,6 +19,7 @@ use tokio::time::Instant;
 
 use crate::load::Decision;
 use crate::load::lines::{Lines, Step};
+use crate::load::outcome::Reason;
 use crate::load::seats::Seated;
 use crate::node::Node;
 use crate::request::{Relay, Terms, refuse};
@@ -52,7 +53,7 @@ pub(crate) struct Flights {
     running: FuturesUnordered<Flight>,
     /// Answered by the backend, or turned away, in the order in which that happened. They keep their weight until they are
     /// taken.
-    answered: VecDeque<(u64, wire::Answer)>,
+    answered: VecDeque<(u64, wire::Answer, By)>,
     records: HashMap<u64, Record>,
     weight: usize,
     /// No deadline is earlier than this.
@@ -73,8 +74,8 @@ pub(crate) struct Landed {
 pub(crate) enum By {
     /// The backend.
     Backend,
-    /// This node has refused it.
-    Node,
+    /// This node has refused it, for this reason.
+    Node(Reason),
 }
 
 impl Record {
@@ -84,7 +85,7 @@ impl Record {
             Some(_) => self.terms.give_up(id, code),
             None => refuse(id, Refusal::of(code)),
         };
-        Landed { answer, terms: self.terms, weight: self.weight, by: By::Node }
+        Landed { answer, terms: self.terms, weight: self.weight, by: By::Node(Reason::Code(code)) }
     }
 }
 
@@ -104,12 +105,16 @@ impl Flights {
     /// Begins a request, or lets it wait for a seat; what comes back is refused.
     pub(crate) fn begin(&mut self, relay: Box<Relay>) -> Option<Landed> {
         let (id, terms, weight) = (relay.id, relay.terms, relay.weight);
-        let refused = |refusal| Some(Landed { answer: refuse(id, refusal), terms, weight, by: By::Node });
+        let refused = |refusal, reason| {
+            Some(Landed { answer: refuse(id, refusal), terms, weight, by: By::Node(reason) })
+        };
         if self.running.len() + self.answered.len() + self.lines.len() >= IN_FLIGHT_MAX {
-            return refused(Refusal::of(Code::TooManyInFlight));
+            let code = Code::TooManyInFlight;
+            return refused(Refusal::of(code), Reason::Code(code));
         }
         let Entry::Vacant(slot) = self.records.entry(id) else {
-            return refused(Refusal::field("id", "a request with this id is in flight"));
+            let refusal = Refusal::field("id", "a request with this id is in flight");
+            return refused(refusal, Reason::Code(Code::BadField));
         };
         slot.insert(Record { terms, weight, running: None });
         self.weight += weight;
@@ -127,7 +132,7 @@ impl Flights {
                     return None;
                 }
                 self.forget(id);
-                refused(self.node.load.busy(class, level))
+                refused(self.node.load.busy(class, level), Reason::Lane(why))
             }
             None => None,
         }
@@ -156,8 +161,8 @@ impl Flights {
             // Where one ends, its seat may be that of the next in line.
             while let Poll::Ready(Some(ended)) = self.running.poll_next_unpin(cx) {
                 // Those that were given up were answered then.
-                if let Ok(landed) = ended {
-                    self.answered.push_back(landed);
+                if let Ok((id, answer)) = ended {
+                    self.answered.push_back((id, answer, By::Backend));
                 }
             }
             if !self.advance_lines(cx) {
@@ -185,7 +190,7 @@ impl Flights {
                         self.run(relay, None);
                     } else {
                         let answer = refuse(relay.id, self.node.load.busy(class, level));
-                        self.answered.push_back((relay.id, answer));
+                        self.answered.push_back((relay.id, answer, By::Node(Reason::Lane(why))));
                     }
                 }
             }
@@ -196,9 +201,8 @@ impl Flights {
     /// The next answer that is there.
     pub(crate) fn take_landed(&mut self) -> Option<Landed> {
         loop {
-            let (id, answer) = self.answered.pop_front()?;
+            let (id, answer, by) = self.answered.pop_front()?;
             if let Some(record) = self.forget(id) {
-                let by = if record.running.is_some() { By::Backend } else { By::Node };
                 let answer = wire::Answer { id, ..answer };
                 return Some(Landed { answer, terms: record.terms, weight: record.weight, by });
             }
@@ -220,7 +224,7 @@ impl Flights {
         let late: Vec<u64> = self.records.iter().filter(|(_, r)| over(r)).map(|(id, _)| *id).collect();
         let give_up = |id: u64| {
             // An answer that waits for a client that does not read says nothing about the backend.
-            let is_answered = self.answered.iter().any(|(answered, _)| *answered == id);
+            let is_answered = self.answered.iter().any(|(answered, ..)| *answered == id);
             let record = self.give_up(id)?;
             if let Some(running) = record.running.as_ref().filter(|_| !is_answered) {
                 self.node.load.dependency.on_timeout(now.saturating_duration_since(running.since));
@@ -265,7 +269,7 @@ impl Flights {
             }
         }
         // The client may use the id again at once: an answer that nobody has taken must not become that of the next one.
-        self.answered.retain(|(answered, _)| *answered != id);
+        self.answered.retain(|(answered, ..)| *answered != id);
         Some(record)
     }
 

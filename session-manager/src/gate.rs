@@ -72,7 +72,7 @@ impl Gate {
     }
 
     fn verdict(&self, ask: Ask, now: Instant) -> Verdict {
-        // A node that is being stopped promises nothing: the door tells everybody to go elsewhere.
+        // A node that drains promises nothing: the door tells everybody to go elsewhere.
         if !self.is_measured() || self.draining.load(Ordering::Relaxed) {
             return Verdict::Admit;
         }
@@ -119,9 +119,14 @@ impl Gate {
         self.try_write(now, |logins| logins.reconfigure(&settings.background))
     }
 
-    /// The node is being stopped.
+    /// Nobody is let in: the node is being stopped, or an operator lets it drain.
     pub(crate) fn begin_drain(&self) {
         self.draining.store(true, Ordering::Relaxed);
+    }
+
+    /// Everybody is welcome again.
+    pub(crate) fn end_drain(&self) {
+        self.draining.store(false, Ordering::Relaxed);
     }
 
     /// The posture has changed.
@@ -191,12 +196,15 @@ mod tests {
     }
 
     #[test]
-    fn a_node_that_is_being_stopped_promises_nothing() {
+    fn a_node_that_drains_promises_nothing() {
         let (gate, now) = (gate(Policy::Buslane), Instant::now());
         gate.set_posture(Posture::Emergency);
         gate.begin_drain();
         assert_eq!(gate.decide(Ask::Pass, now), Verdict::Admit, "to hear that it must go elsewhere");
         assert_eq!(gate.ledger_length(now), 0);
+        gate.end_drain();
+        let is_put_off = |_| matches!(gate.decide(Ask::Pass, now), Verdict::Defer(_));
+        assert!((0..1_000).any(is_put_off), "it is what it was");
     }
 
     #[test]

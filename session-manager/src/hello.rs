@@ -49,6 +49,21 @@ pub(crate) struct Verified {
     pub(crate) app_state: wire::AppState,
 }
 
+/// A hello that was not.
+#[derive(Debug)]
+pub(crate) struct Rejected {
+    /// Why.
+    pub(crate) refusal: Refusal,
+    /// Who it was, where that was shown.
+    pub(crate) who: Option<(UserId, DeviceId)>,
+}
+
+impl From<Refusal> for Rejected {
+    fn from(refusal: Refusal) -> Self {
+        Self { refusal, who: None }
+    }
+}
+
 /// What both kinds of token say.
 struct Right {
     user: String,
@@ -60,7 +75,27 @@ struct Right {
 }
 
 /// Accepts or refuses a hello.
-pub(crate) fn verify(hello: &wire::Hello, facts: &Facts<'_>) -> Result<Verified, Refusal> {
+pub(crate) fn verify(hello: &wire::Hello, facts: &Facts<'_>) -> Result<Verified, Rejected> {
+    let right = right(hello, facts)?;
+    // What a sealed token says was checked by who sealed it; a defect there must still not become a session.
+    let user: UserId = right.user.parse().map_err(|_| Refusal::of(Code::BadTicket))?;
+    let device = DeviceId::try_from(&right.device).map_err(|_| Refusal::of(Code::BadTicket))?;
+    if (facts.is_revoked)(&device, right.issued_at_ms) {
+        return Err(Rejected { refusal: Refusal::of(Code::Revoked), who: Some((user, device)) });
+    }
+    Ok(Verified {
+        user,
+        device,
+        proof_key: right.proof_key,
+        issued_at_ms: right.issued_at_ms,
+        expires_ms: right.expires_ms,
+        resume: right.resume,
+        app_state: hello.app_state(),
+    })
+}
+
+/// What the hello's token says, when the proof shows that it is its bearer's.
+fn right(hello: &wire::Hello, facts: &Facts<'_>) -> Result<Right, Refusal> {
     if hello.version < VERSION_MIN {
         return Err(Refusal::of(Code::BadVersion));
     }
@@ -75,24 +110,10 @@ pub(crate) fn verify(hello: &wire::Hello, facts: &Facts<'_>) -> Result<Verified,
         Some(Token::Resume(token)) => resume(token, hello.seen, facts)?,
         None => return Err(Refusal::field("token", "a hello carries a ticket or a resume token")),
     };
-    if !session_proof_holds(&right.proof_key, facts.exporter, &hello.proof) {
-        return Err(Refusal::of(Code::BadProof));
+    match session_proof_holds(&right.proof_key, facts.exporter, &hello.proof) {
+        true => Ok(right),
+        false => Err(Refusal::of(Code::BadProof)),
     }
-    // What a sealed token says was checked by who sealed it; a defect there must still not become a session.
-    let user: UserId = right.user.parse().map_err(|_| Refusal::of(Code::BadTicket))?;
-    let device = DeviceId::try_from(&right.device).map_err(|_| Refusal::of(Code::BadTicket))?;
-    if (facts.is_revoked)(&device, right.issued_at_ms) {
-        return Err(Refusal::of(Code::Revoked));
-    }
-    Ok(Verified {
-        user,
-        device,
-        proof_key: right.proof_key,
-        issued_at_ms: right.issued_at_ms,
-        expires_ms: right.expires_ms,
-        resume: right.resume,
-        app_state: hello.app_state(),
-    })
 }
 
 fn ticket(token: &[u8], facts: &Facts<'_>) -> Result<Right, Refusal> {

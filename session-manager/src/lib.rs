@@ -7,7 +7,8 @@
 //! `bulk` serves further streams), `goodbye` ends it. What sessions of the wake port share with others is done at the
 //! `desk`, where `errands` take it.
 //!
-//! Beside it: `load` is who goes first, `news` tells sessions what is asked of them; `table` knows which sessions are here,
+//! Beside it: `load` is who goes first, `news` tells sessions what is asked of them, `verdict` writes down what became of what they
+//! asked for (`trail`: the last of it), `drain` empties the node; `table` knows which sessions are here,
 //! `presence` is one of them with its mailbox, `link` exchanges sessions and deliveries with the backend, `courier` delivers to
 //! those that nobody looks at, `revocations` ends what lost its right.
 //!
@@ -20,6 +21,7 @@ pub mod config;
 mod courier;
 mod desk;
 mod door;
+mod drain;
 mod errands;
 mod event;
 mod flights;
@@ -35,6 +37,7 @@ mod node;
 mod outbound;
 mod ports;
 mod presence;
+pub mod registry;
 mod request;
 mod revocations;
 mod room;
@@ -42,13 +45,15 @@ mod screen;
 mod session;
 mod table;
 mod talk;
+mod trail;
+mod verdict;
 
 use std::io;
 use std::net::SocketAddr;
 use std::sync::Arc;
-use std::time::Duration;
 
 use buslane_chassis::api::Backend;
+use buslane_chassis::clock;
 use buslane_chassis::feed::{Feed, Revocation};
 use buslane_chassis::oversee::Overseer;
 use buslane_chassis::quic::{EndpointError, Tuning};
@@ -61,7 +66,6 @@ use buslane_shared::overload::settings::{Complaint, Settings};
 use buslane_shared::wire;
 use futures_util::future::BoxFuture;
 use tokio::sync::{broadcast, watch};
-use tokio::time::{Instant, timeout_at};
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
@@ -70,6 +74,7 @@ pub use config::Config;
 use courier::Backlog;
 use desk::Room;
 use door::Door;
+use drain::Drain;
 use gate::Gate;
 use link::{Link, Reports};
 use load::Load;
@@ -77,24 +82,14 @@ use load::lateness::Lateness;
 use load::overseer::Oversight;
 use load::pulse::Pulse;
 use meters::Meters;
-use node::{Node, Port};
+use node::{Connected, Node, Port};
 use ports::Listener;
-use presence::Farewell;
 use room::UsedSlots;
 use screen::Watch;
 use table::{Queues, Table};
 
-/// Sessions told to leave in one go; then others have their turn.
-const TOLD_PER_ROUND: usize = 256;
-
 /// Threads of the wake port: what they do beside QUIC is done at the desk.
 const WAKE_THREADS: usize = 1;
-
-/// Time beyond the drain for the last sessions to say goodbye.
-const GOODBYE_LIMIT: Duration = Duration::from_secs(1);
-
-/// How far apart clients of a node that is stopped come back: the nodes that remain see a slope and not a wall.
-const RETURN_SPREAD_MS: u64 = 2_000;
 
 /// Why a session manager did not come up.
 #[derive(Debug, thiserror::Error)]
@@ -153,13 +148,13 @@ impl SessionManager {
     ) -> Result<Self, BindError> {
         let tuning = Tuning::session(config.times.quic_idle_timeout(), BULK_STREAMS_MAX);
         let gate = Arc::new(Gate::new(&config.overload));
-        let watch = |lane| Watch::new(lane, &feed, &config, &gate);
+        let load = Load::new(&config, &gate)?;
+        let watch = |lane| Watch::new(lane, &feed, &config, &load);
         let threads = config.front_threads();
         let front = Listener::bind(watch(Lane::Front), threads, config.front, identity, tuning)?;
         let wake = Listener::bind(watch(Lane::Wake), WAKE_THREADS, config.wake, identity, tuning)?;
         let (table, queues) = Table::new(&config.bounds, config.times.resume_window());
         let revocations = feed.revocations();
-        let load = Load::new(&config, &gate)?;
         let desk = Room::open(config.front_threads())?;
         let node = Arc::new(Node {
             config,
@@ -167,9 +162,13 @@ impl SessionManager {
             feed,
             table: Arc::new(table),
             tuning,
+            backlog: Arc::new(Backlog::new(&load.tally)),
             load,
             slots: UsedSlots::default(),
-            backlog: Arc::new(Backlog::new()),
+            drain: Drain::default(),
+            refusals: Arc::default(),
+            connected: Connected::default(),
+            started_ms: clock::unix_ms(),
         });
         let (_, orders) = watch::channel(Arc::new(Orders::default()));
         Ok(Self { node, front, wake, desk, queues, revocations, orders, shutdown: shutdown.clone() })
@@ -203,20 +202,21 @@ impl SessionManager {
 
     /// Serves until the shutdown begins, then asks every client to leave, and ends.
     pub async fn run(self) {
-        let (over, draining) = (CancellationToken::new(), CancellationToken::new());
+        let over = CancellationToken::new();
         let _over = over.clone().drop_guard();
         let announcement = self.announcement();
         let Self { node, front, wake, desk, queues, revocations, orders, shutdown } = self;
         let (background, sessions) = (TaskTracker::new(), TaskTracker::new());
         let (reports, load) = watch::channel(wire::Load::default());
         let reported = Reports { load, orders: orders.clone() };
-        let link = Link::new(Arc::clone(&node), announcement, queues.changes, draining.clone(), reported);
+        let link = Link::new(Arc::clone(&node), announcement, queues.changes, reported);
         let lateness = Lateness::new(node.config.front_threads());
         for probe in lateness.probes() {
             front.spawn(until(&over, probe));
         }
         let pulse = Pulse::new(&node, orders, reports, lateness);
-        let desk_work: [BoxFuture<'static, ()>; 2] = [
+        let desk_work: [BoxFuture<'static, ()>; 3] = [
+            Box::pin(drain::run(Arc::clone(&node))),
             Box::pin(Arc::clone(&node.backlog).run(Arc::clone(&node))),
             Box::pin(news::run(Arc::clone(&node))),
         ];
@@ -235,14 +235,12 @@ impl SessionManager {
         for (name, listener, desk) in [("front", &front, None), ("wake", &wake, Some(desk.desk()))] {
             let port = Arc::new(Port { node: Arc::clone(&node), meters: Meters::new(name), desk });
             let (endpoint, watch) = (listener.endpoint.clone(), listener.watch.clone());
-            let (tasks, draining) = (sessions.clone(), draining.clone());
-            listener.spawn(Door { endpoint, watch, port, tasks, draining }.run());
+            let tasks = sessions.clone();
+            listener.spawn(Door { endpoint, watch, port, tasks }.run());
         }
         tracing::info!(front = %front.addr, wake = %wake.addr, "the session manager answers");
         shutdown.token().cancelled().await;
-        draining.cancel();
-        node.load.gate.begin_drain();
-        drain(&node, &sessions).await;
+        drain::stop(&node, &sessions).await;
         tokio::join!(front.end(), wake.end());
         desk.close().await;
         over.cancel();
@@ -279,26 +277,5 @@ fn until<T: Future<Output = ()>>(over: &CancellationToken, task: T) -> impl Futu
     let over = over.clone();
     async move {
         over.run_until_cancelled(task).await;
-    }
-}
-
-/// Asks every client to leave, each within its own part of the time, and waits until they have.
-async fn drain(node: &Node, sessions: &TaskTracker) {
-    let limit = node.config.times.drain();
-    let until = Instant::now() + limit + GOODBYE_LIMIT;
-    node.table.begin_drain();
-    let all = node.table.all();
-    tracing::info!(sessions = all.len(), "asking every client to leave");
-    for part in all.chunks(TOLD_PER_ROUND) {
-        for presence in part {
-            let within = limit.mul_f64(rand::random_range(0.5..=1.0));
-            let retry_after = Duration::from_millis(rand::random_range(0..=RETURN_SPREAD_MS));
-            presence.farewell(Farewell::Draining { within, retry_after });
-        }
-        tokio::task::yield_now().await;
-    }
-    sessions.close();
-    if timeout_at(until, sessions.wait()).await.is_err() {
-        tracing::warn!("some clients did not leave in time");
     }
 }

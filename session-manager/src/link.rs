@@ -19,10 +19,11 @@ use buslane_shared::wire::{self, from_manager, to_manager};
 use metrics::{counter, gauge};
 use tokio::sync::{mpsc, watch};
 use tokio::time::Instant;
-use tokio_util::sync::CancellationToken;
 
+use crate::drain::Phase;
 use crate::event::Forms;
 use crate::load::Decision;
+use crate::load::outcome::{Outcome, Reason};
 use crate::node::Node;
 use crate::presence::Presence;
 use crate::table::Change;
@@ -49,7 +50,8 @@ pub(crate) struct Link {
     node: Arc<Node>,
     announcement: wire::Node,
     changes: mpsc::Receiver<Change>,
-    draining: CancellationToken,
+    /// Whether the node takes nobody in.
+    phases: watch::Receiver<Phase>,
     reports: Reports,
     /// What was reported under which number, until the backend confirms it.
     unconfirmed: VecDeque<(u64, Vec<Arc<Presence>>)>,
@@ -72,10 +74,10 @@ impl Link {
         node: Arc<Node>,
         announcement: wire::Node,
         changes: mpsc::Receiver<Change>,
-        draining: CancellationToken,
         reports: Reports,
     ) -> Self {
-        Self { node, announcement, changes, draining, reports, unconfirmed: VecDeque::new(), reported: 0 }
+        let phases = node.drain.changes();
+        Self { node, announcement, changes, phases, reports, unconfirmed: VecDeque::new(), reported: 0 }
     }
 
     /// Keeps the link. Never returns; its owner stops it.
@@ -109,7 +111,6 @@ impl Link {
         self.report_all(&up).await?;
         self.send_load(&up).await?;
         self.send_orders(&up).await?;
-        let mut told_draining = self.draining.is_cancelled();
         let (mut changes, mut frames) = (Vec::new(), Vec::new());
         loop {
             tokio::select! {
@@ -134,17 +135,15 @@ impl Link {
                 }
                 Ok(()) = self.reports.load.changed() => self.send_load(&up).await?,
                 Ok(()) = self.reports.orders.changed() => self.send_orders(&up).await?,
-                () = self.draining.cancelled(), if !told_draining => {
-                    told_draining = true;
-                    self.announce(&up).await?;
-                }
+                Ok(()) = self.phases.changed() => self.announce(&up).await?,
             }
         }
     }
 
-    async fn announce(&self, up: &Up) -> Option<()> {
+    async fn announce(&mut self, up: &Up) -> Option<()> {
+        let phase = *self.phases.borrow_and_update();
         let node = wire::Node {
-            draining: self.draining.is_cancelled(),
+            draining: phase != Phase::Open,
             sessions: u32::try_from(self.node.table.len()).unwrap_or(u32::MAX),
             ..self.announcement.clone()
         };
@@ -226,7 +225,7 @@ impl Link {
     /// Those that somebody looks at get the event now, all others from the courier.
     fn deliver(&self, deliver: &wire::Deliver) {
         let (mut kept, mut behind, mut others) = (0, 0, Vec::new());
-        let knobs = self.node.load.knobs();
+        let (knobs, tally) = (self.node.load.knobs(), &self.node.load.tally);
         let forms = Forms::new(&deliver.event).and_then(|mut forms| {
             for target in &deliver.targets {
                 let except = DeviceId::try_from(&target.except_device).ok();
@@ -234,16 +233,24 @@ impl Link {
                 self.node.table.visit(&target.user, except, |presence| {
                     let class = knobs.classes.of(Protocol::Delivery, presence.app_state());
                     self.node.load.census.on(Protocol::Delivery, class, Decision::Admitted);
+                    tally.on_offered(Protocol::Delivery, class);
                     // The mailbox of a session at the wake port may be held by a thread that does not run.
                     let goes_first = class.is_foreground() && presence.is_at_front();
                     if !goes_first || presence.is_backlogged() {
-                        others.push((Arc::clone(presence), event.clone()));
+                        others.push((Arc::clone(presence), class, event.clone()));
                         return;
                     }
-                    match presence.push(event.clone()) {
-                        Pushed::Kept => kept += 1,
-                        Pushed::FellBehind => behind += 1,
-                    }
+                    let outcome = match presence.push(event.clone()) {
+                        Pushed::Kept => {
+                            kept += 1;
+                            Outcome::Served
+                        }
+                        Pushed::FellBehind => {
+                            behind += 1;
+                            Outcome::Refused(Reason::Behind)
+                        }
+                    };
+                    tally.on_ended(Protocol::Delivery, class, outcome);
                 });
             }
             Ok(())

@@ -3,7 +3,8 @@
 //! The decisions are those of [`buslane_shared::overload`]; here is what feeds them and what obeys them. `seats` holds the
 //! lanes and who waits in them, `lines` what waits in one session; `pulse` is the loop that gathers the readings every ten
 //! milliseconds, steps the brain and sets everybody's limits; `system`, `lateness` and `dependency` read the signals;
-//! `stance` is what holds and what clients are told; `census` counts what was decided; `overseer` shows all of it to an operator.
+//! `stance` is what holds and what clients are told; `census` counts what was decided, `tally` what was asked for and what became of
+//! it (`outcome`); `overseer` shows all of it to an operator.
 //!
 //! Why it exists: a request is decided on where it comes in, in less than a microsecond, from numbers that were computed
 //! before it came. It must never close a live session, and never wait.
@@ -12,12 +13,14 @@ mod census;
 mod dependency;
 pub(crate) mod lateness;
 pub(crate) mod lines;
+pub(crate) mod outcome;
 pub(crate) mod overseer;
 pub(crate) mod passes;
 pub(crate) mod pulse;
 pub(crate) mod seats;
 mod stance;
 mod system;
+pub(crate) mod tally;
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU32, Ordering};
@@ -42,6 +45,7 @@ pub(crate) use census::{Census, Decision};
 pub(crate) use dependency::{Dependency, Pace};
 use seats::Seats;
 pub(crate) use stance::{Stance, Stances};
+use tally::Tally;
 
 use crate::config::Config;
 use crate::gate::Gate;
@@ -102,6 +106,7 @@ pub(crate) struct Load {
     pub(crate) valve: Valve,
     pub(crate) seats: Arc<Seats>,
     pub(crate) census: Census,
+    pub(crate) tally: Arc<Tally>,
     pub(crate) dependency: Dependency,
     pub(crate) stances: Stances,
     /// Whether background logins may begin.
@@ -141,6 +146,7 @@ impl Load {
             valve: Valve::default(),
             seats,
             census: Census::new(),
+            tally: Arc::new(Tally::new()),
             dependency: Dependency::default(),
             stances: Stances::new(clock::unix_ms()),
             gate: Arc::clone(gate),

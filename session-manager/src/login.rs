@@ -9,8 +9,8 @@ use std::sync::Arc;
 use std::sync::atomic::Ordering;
 
 use buslane_chassis::{clock, quic};
-use buslane_shared::class::Protocol;
-use buslane_shared::id::SessionId;
+use buslane_shared::class::{Class, Protocol};
+use buslane_shared::id::{DeviceId, SessionId, UserId};
 use buslane_shared::limits::{
     BODY_BYTES_MAX, BULK_STREAMS_MAX, FRAME_BYTES_MAX, FRAME_BYTES_MAX_BEFORE_HELLO, IN_FLIGHT_MAX,
 };
@@ -26,7 +26,8 @@ use tokio::time::{Instant, timeout_at};
 
 use crate::door::Handshake;
 use crate::goodbye;
-use crate::hello::{self, Facts, Verified};
+use crate::hello::{self, Facts, Rejected, Verified};
+use crate::load::outcome::Outcome;
 use crate::load::passes;
 use crate::node::Port;
 use crate::outbound::Outbound;
@@ -108,18 +109,63 @@ async fn accept(
     mark: Option<Mark>,
 ) -> Result<(Verified, Opened), Refusal> {
     let exporter = quic::exporter(connection, SESSION_EXPORTER).ok_or(Refusal::of(Code::Internal))?;
+    let (protocol, class) = asks_for(port, &hello);
+    let tally = &port.node.load.tally;
+    tally.on_offered(protocol, class);
     let outcome = match &port.desk {
         None => open(port, &exporter, &hello, mark),
         Some(desk) => {
             let port = Arc::clone(port);
             let opened = desk.run(async move { open(&port, &exporter, &hello, mark) }).await;
-            opened.unwrap_or(Err(Turned::Refused(Refusal::of(Code::Internal))))
+            opened.unwrap_or(Err(Denied::of_nobody(Refusal::of(Code::Internal))))
         }
     };
-    outcome.map_err(|turned| match turned {
-        Turned::Refused(refusal) => refusal,
-        Turned::Deferred(level) => defer(port, level),
-    })
+    match outcome {
+        Ok(opened) => {
+            tally.on_ended(protocol, class, Outcome::Served);
+            Ok(opened)
+        }
+        Err(Denied { turned, who }) => {
+            let refusal = match turned {
+                Turned::Refused(refusal) => refusal,
+                Turned::Deferred(level) => defer(port, level),
+            };
+            let who = who.as_ref().map(|(user, device)| (user, *device));
+            port.on_hello_refused(protocol, class, &refusal, who);
+            Err(refusal)
+        }
+    }
+}
+
+/// What a hello asks for, before it is known whether it is true. At the wake port it is background, whatever the app says.
+fn asks_for(port: &Port, hello: &wire::Hello) -> (Protocol, Class) {
+    let protocol = match hello.token {
+        Some(wire::hello::Token::Resume(_)) => Protocol::Resume,
+        Some(wire::hello::Token::Ticket(_)) | None => Protocol::Login,
+    };
+    let app_state = match port.lane() {
+        Lane::Front => hello.app_state(),
+        Lane::Wake => wire::AppState::Background,
+    };
+    (protocol, port.node.load.knobs().classes.of(protocol, app_state))
+}
+
+/// Why there is no session, and for whom.
+struct Denied {
+    turned: Turned,
+    who: Option<(UserId, DeviceId)>,
+}
+
+impl Denied {
+    fn of_nobody(refusal: Refusal) -> Self {
+        Self { turned: refusal.into(), who: None }
+    }
+}
+
+impl From<Rejected> for Denied {
+    fn from(rejected: Rejected) -> Self {
+        Self { turned: rejected.refusal.into(), who: rejected.who }
+    }
 }
 
 fn open(
@@ -127,7 +173,7 @@ fn open(
     exporter: &[u8; EXPORTER_BYTES],
     hello: &wire::Hello,
     mark: Option<Mark>,
-) -> Result<(Verified, Opened), Turned> {
+) -> Result<(Verified, Opened), Denied> {
     let node = &port.node;
     let facts = Facts {
         keys: &node.feed.keys(),
@@ -137,8 +183,21 @@ fn open(
         is_revoked: &|device, issued_at_ms| node.feed.is_revoked(device, issued_at_ms),
     };
     let verified = hello::verify(hello, &facts)?;
-    room::check(port, hello, &verified, mark)?;
-    let opened = node.table.open(&verified, SessionId::from_bytes(clock::random()))?;
+    match give_session(port, hello, &verified, mark) {
+        Ok(opened) => Ok((verified, opened)),
+        Err(turned) => Err(Denied { turned, who: Some((verified.user, verified.device)) }),
+    }
+}
+
+fn give_session(
+    port: &Port,
+    hello: &wire::Hello,
+    verified: &Verified,
+    mark: Option<Mark>,
+) -> Result<Opened, Turned> {
+    let node = &port.node;
+    room::check(port, hello, verified, mark)?;
+    let opened = node.table.open(verified, SessionId::from_bytes(clock::random()))?;
     opened.hold.presence.set_lane(port.lane());
     // A revocation that came between the two would have found no session.
     if node.feed.is_revoked(&verified.device, verified.issued_at_ms) {
@@ -153,7 +212,7 @@ fn open(
     if port.lane() == Lane::Wake {
         node.load.gate.on_opened();
     }
-    Ok((verified, opened))
+    Ok(opened)
 }
 
 fn welcome(port: &Port, hello: &Verified, opened: &Opened) -> server_frame::Kind {

@@ -9,6 +9,7 @@ use std::sync::atomic::{AtomicBool, AtomicI32, AtomicU32, AtomicU64, Ordering};
 use std::task::{Context, Waker};
 use std::time::Duration;
 
+use buslane_chassis::clock;
 use buslane_shared::id::{DeviceId, SessionId, UserId};
 use buslane_shared::mailbox::{Mailbox, Pushed, ResumeGap, encode_event};
 use buslane_shared::mark::Lane;
@@ -20,9 +21,13 @@ use buslane_shared::{Nanos, UnixMs};
 use bytes::{Bytes, BytesMut};
 use parking_lot::Mutex;
 
+use crate::trail::Trail;
+
 /// Why a session is asked to leave, from outside its task.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Farewell {
+    /// An operator has ended it.
+    Disconnected,
     /// A newer session of the device, or a newer connection of this session.
     Replaced,
     /// The device lost its right.
@@ -44,10 +49,16 @@ pub(crate) struct Presence {
     pub(crate) session: SessionId,
     /// When the right behind the session was given: what a revocation is compared with.
     pub(crate) issued_at_ms: UnixMs,
+    /// When it was opened.
+    pub(crate) since_ms: UnixMs,
+    /// Its last requests.
+    pub(crate) trail: Trail,
     app_state: AtomicI32,
     rank: Mutex<Rank>,
     /// Whether its connection is at the front port.
     at_front: AtomicBool,
+    /// Whether it has one: what `post` says, for those who must not wait for it.
+    connected: AtomicBool,
     /// Events of it that wait with the courier.
     backlogged: AtomicU32,
     /// It will be told that it is behind.
@@ -103,8 +114,9 @@ impl Farewell {
     fn rank(self) -> u8 {
         match self {
             Self::Draining { .. } => 0,
-            Self::Replaced => 1,
-            Self::Revoked => 2,
+            Self::Disconnected => 1,
+            Self::Replaced => 2,
+            Self::Revoked => 3,
         }
     }
 }
@@ -125,9 +137,12 @@ impl Presence {
             device,
             session,
             issued_at_ms,
+            since_ms: clock::unix_ms(),
+            trail: Trail::default(),
             app_state,
             rank: Mutex::default(),
             at_front: AtomicBool::new(false),
+            connected: AtomicBool::new(true),
             backlogged: AtomicU32::new(0),
             owes_behind: AtomicBool::new(false),
             passes_ms: AtomicU64::new(0),
@@ -142,6 +157,7 @@ impl Presence {
         post.mailbox.resume(seen)?;
         post.connections += 1;
         post.held = true;
+        self.connected.store(true, Ordering::Relaxed);
         let older = post.waker.take();
         let connection = post.connections;
         drop(post);
@@ -172,7 +188,8 @@ impl Presence {
         });
     }
 
-    /// Asks the session to leave. The weightier reason stays: a lost right, then a newer session, then the end of the node.
+    /// Asks the session to leave. The weightier reason stays: a lost right, then a newer session, then
+    /// an operator's word, then the end of the node.
     pub(crate) fn farewell(&self, farewell: Farewell) {
         self.change(|post| {
             if post.farewell.is_none_or(|known| known.rank() < farewell.rank()) {
@@ -203,6 +220,11 @@ impl Presence {
     /// Whether its connection is at the front port.
     pub(crate) fn is_at_front(&self) -> bool {
         self.at_front.load(Ordering::Relaxed)
+    }
+
+    /// Whether it has a connection; otherwise it waits for its client.
+    pub(crate) fn is_connected(&self) -> bool {
+        self.connected.load(Ordering::Relaxed)
     }
 
     /// An event of it waits with the courier.
@@ -333,6 +355,7 @@ impl Hold {
             return false;
         }
         post.held = false;
+        self.presence.connected.store(false, Ordering::Relaxed);
         post.waker = None;
         true
     }
@@ -345,7 +368,7 @@ mod tests {
     #[test]
     fn a_lost_right_is_said_whatever_else_ends_the_session() {
         let draining = Farewell::Draining { within: Duration::ZERO, retry_after: Duration::ZERO };
-        let reasons = [draining, Farewell::Replaced, Farewell::Revoked];
+        let reasons = [draining, Farewell::Disconnected, Farewell::Replaced, Farewell::Revoked];
         for first in reasons {
             for second in reasons {
                 let user = "alice".parse().unwrap();

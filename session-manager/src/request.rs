@@ -13,10 +13,11 @@ use buslane_shared::class::{Class, Protocol, is_write};
 use buslane_shared::limits::{BATCH_BYTES_MAX, DEADLINE_MS_DEFAULT, DEADLINE_MS_MAX};
 use buslane_shared::overload::level::Level;
 use buslane_shared::refusal::{Code, Refusal};
-use buslane_shared::wire::{self, answer::Result as Outcome, request::Op};
+use buslane_shared::wire::{self, answer::Result as Answered, request::Op};
 use tokio::time::Instant;
 
 use crate::flights::By;
+use crate::load::outcome::{Outcome, Reason};
 use crate::load::passes::{self, PASSES_EVERY_MS};
 use crate::load::seats::{Taken, Want};
 use crate::load::{Decision, Load, Ranked};
@@ -104,7 +105,7 @@ impl Relay {
                 Some(seat)
             }
             Err(why) if load.on_turned_away(protocol, class, why) => None,
-            Err(_) => return (refuse(id, load.busy(class, level)), By::Node),
+            Err(why) => return (refuse(id, load.busy(class, level)), By::Node(Reason::Lane(why))),
         };
         let mut asked = Asked { load, since: Instant::now(), deadline: self.terms.deadline, answered: false };
         let answer = self.run(load, node.backend.clone()).await;
@@ -149,29 +150,44 @@ pub(crate) fn plan(
     now: Instant,
 ) -> Plan {
     let id = request.id;
+    let deadline = now + deadline(request.deadline_ms);
+    let terms =
+        |protocol, class, level, is_write| Terms { protocol, class, level, is_write, began: now, deadline };
+    let tally = &port.node.load.tally;
     let Some(op) = &request.op else {
-        return Plan::Refuse(refuse(id, Refusal::of(Code::Unsupported)));
+        let (protocol, class) = (Protocol::Unknown, Class::Spare);
+        let terms = terms(protocol, class, port.node.load.level(class, presence.user.as_str()), false);
+        let answer = refuse(id, Refusal::of(Code::Unsupported));
+        tally.on_offered(protocol, class);
+        port.on_refused(presence, &terms, Reason::Code(Code::Unsupported), &answer);
+        return Plan::Refuse(answer);
     };
     let protocol = Protocol::of(op);
     match op {
         Op::Ping(_) => {
-            count_local(port, protocol, presence);
-            Plan::Answer(wire::Answer { id, result: Some(Outcome::Pong(pong(port, presence))) })
+            let class = class_here(port, protocol, presence);
+            let answer = wire::Answer { id, result: Some(Answered::Pong(pong(port, presence))) };
+            port.on_done_here(protocol, class, now.elapsed());
+            Plan::Answer(answer)
         }
         Op::SetAppState(set) => {
-            count_local(port, protocol, presence);
+            let class = class_here(port, protocol, presence);
             presence.set_app_state(set.state());
-            Plan::Answer(wire::Answer { id, result: Some(Outcome::Done(wire::Done {})) })
+            presence.trail.note(port.node.load.clock.nanos(now), protocol, class, Outcome::Served);
+            port.on_done_here(protocol, class, now.elapsed());
+            Plan::Answer(wire::Answer { id, result: Some(Answered::Done(wire::Done {})) })
         }
         _ => {
             let load = &port.node.load;
             let Ranked { class, level, admitted } = load.rank(protocol, presence, now);
             port.meters.on_request(protocol, class);
+            tally.on_offered(protocol, class);
+            let terms = terms(protocol, class, level, is_write(op));
             if !admitted {
-                return Plan::Refuse(refuse(id, load.busy(class, level)));
+                let answer = refuse(id, load.busy(class, level));
+                port.on_refused(presence, &terms, Reason::Level, &answer);
+                return Plan::Refuse(answer);
             }
-            let deadline = now + deadline(request.deadline_ms);
-            let terms = Terms { protocol, class, level, is_write: is_write(op), began: now, deadline };
             let call = Call {
                 user: presence.user.clone(),
                 device: presence.device,
@@ -188,12 +204,13 @@ pub(crate) fn plan(
     }
 }
 
-/// What is answered here needs no seat: it costs no more than its refusal would.
-fn count_local(port: &Port, protocol: Protocol, presence: &Presence) {
+/// The class of what is answered here. It needs no seat: it costs no more than its refusal would.
+fn class_here(port: &Port, protocol: Protocol, presence: &Presence) -> Class {
     let load = &port.node.load;
     let class = load.knobs().classes.of(protocol, presence.app_state());
     port.meters.on_request(protocol, class);
     load.census.on(protocol, class, Decision::Admitted);
+    class
 }
 
 /// What a client that shows that it lives is told: what holds, and passes where it runs out of them.
@@ -263,7 +280,7 @@ mod tests {
             |is_write| Terms { protocol, class: Class::Talk, level, is_write, began: now, deadline: now };
         for is_write in [true, false] {
             let answer = terms(is_write).give_up(7, Code::Deadline);
-            let Some(Outcome::Refusal(refusal)) = answer.result else { panic!("{answer:?}") };
+            let Some(Answered::Refusal(refusal)) = answer.result else { panic!("{answer:?}") };
             assert_eq!((answer.id, refusal.maybe_applied), (7, is_write));
         }
     }

@@ -26,6 +26,9 @@ use tokio::time::Instant;
 
 use crate::config::Config;
 use crate::gate::Gate;
+use crate::load::Load;
+use crate::load::outcome::{Outcome, Reason};
+use crate::load::tally::Tally;
 
 /// Handshakes that are remembered for as long as one may take. More than any node begins; beyond it their later packets are
 /// judged like first ones.
@@ -152,14 +155,16 @@ pub(crate) struct Watch {
     /// How long a client that was let in may go on with its handshake.
     pub(crate) handshake_limit: Duration,
     pub(crate) counters: Arc<Counters>,
+    pub(crate) tally: Arc<Tally>,
 }
 
 impl Watch {
-    pub(crate) fn new(lane: Lane, feed: &Arc<Feed>, config: &Config, gate: &Arc<Gate>) -> Self {
+    pub(crate) fn new(lane: Lane, feed: &Arc<Feed>, config: &Config, load: &Load) -> Self {
         Self {
             lane,
             reader: Reader::new(feed, &config.node),
-            gate: Arc::clone(gate),
+            gate: Arc::clone(&load.gate),
+            tally: Arc::clone(&load.tally),
             handshake_limit: config.times.hello_limit(),
             counters: Arc::new(Counters::new(port_name(lane))),
         }
@@ -261,6 +266,7 @@ impl Screen for Wake {
             }
             Verdict::Silence => {
                 watch.counters.on_turned_away("silence");
+                watch.tally.on_turned_away(watch.lane, Outcome::Refused(Reason::Silence));
                 return Passage::Drop;
             }
             Verdict::Defer(grant) => {
@@ -273,6 +279,7 @@ impl Screen for Wake {
                 PutOff { retry_after_ms: rand::random_range(LATER_MS), slot: None }
             }
         };
+        watch.tally.on_turned_away(watch.lane, Outcome::Deferred);
         self.begun.lock().add(first, mark.is_some(), Some(put_off), now);
         Passage::PutOff(put_off)
     }

@@ -41,6 +41,9 @@ const FRAMES_PER_ROUND: usize = 256;
 /// longer than this, and the session is told that it is behind as soon as the link is back.
 const REGISTRATION_LIMIT: Duration = Duration::from_millis(500);
 
+/// When a client that an operator has disconnected may come back.
+const DISCONNECTED_RETRY_MS: std::ops::RangeInclusive<u32> = 5_000..=10_000;
+
 /// Why a session leaves its connection.
 #[derive(Debug)]
 pub(crate) enum End {
@@ -70,6 +73,16 @@ impl End {
 
     fn of(code: Code) -> Self {
         Self::told(code, code.remedy())
+    }
+
+    /// The client may come back, but not in the same second: whoever ended its session is to see that it is gone.
+    fn disconnected() -> Self {
+        let code = Code::Disconnected;
+        let retry_after_ms = rand::random_range(DISCONNECTED_RETRY_MS);
+        let detail = code.remedy().to_owned();
+        let go_away =
+            wire::GoAway { code: code.into(), within_ms: 0, reconnect: true, retry_after_ms, detail };
+        Self::Told(Box::new(go_away), code)
     }
 
     /// Whether the client may come back for its session.
@@ -131,8 +144,17 @@ struct Residence {
     _counted: Counted,
 }
 
+impl Residence {
+    fn new(port: &Arc<Port>, hold: Hold) -> Self {
+        port.node.connected.on_came(port.lane());
+        let counted = Counted::new(&port.meters.sessions);
+        Self { port: Arc::clone(port), hold, parting: Parting::Lost, _counted: counted }
+    }
+}
+
 impl Drop for Residence {
     fn drop(&mut self) {
+        self.port.node.connected.on_went(self.port.lane());
         match &self.port.desk {
             None => self.port.node.table.part(&self.hold, self.parting),
             Some(desk) => {
@@ -174,12 +196,7 @@ impl Session {
         let idle_at = now + port.node.config.times.idle_limit();
         Self {
             bulk: BulkStreams::new(port, &connection, &hold.presence),
-            residence: Residence {
-                port: Arc::clone(port),
-                hold,
-                parting: Parting::Lost,
-                _counted: Counted::new(&port.meters.sessions),
-            },
+            residence: Residence::new(port, hold),
             connection,
             talk,
             out,
@@ -320,10 +337,15 @@ impl Session {
     fn on_landed(&mut self, landed: Landed, now: Instant) {
         self.heard = now;
         match landed.by {
-            By::Node => self.refuse(landed.answer),
+            By::Node(reason) => {
+                let Residence { port, hold, .. } = &self.residence;
+                port.on_refused(&hold.presence, &landed.terms, reason, &landed.answer);
+                self.refuse(landed.answer);
+            }
             By::Backend => {
                 let took = now.saturating_duration_since(landed.terms.began);
-                self.meters().on_answer(landed.terms.class, took);
+                let Residence { port, hold, .. } = &self.residence;
+                port.on_answered(&hold.presence, &landed.terms, &landed.answer, took);
                 self.put(server_frame::Kind::Answer(landed.answer));
             }
         }
@@ -341,6 +363,7 @@ impl Session {
         }
         match found.farewell {
             None => {}
+            Some(Farewell::Disconnected) => return Err(End::disconnected()),
             Some(Farewell::Replaced) => return Err(End::of(Code::Replaced)),
             Some(Farewell::Revoked) => return Err(End::of(Code::Revoked)),
             Some(Farewell::Draining { within, retry_after }) => self.on_drain(now, within, retry_after),
@@ -349,7 +372,12 @@ impl Session {
     }
 
     fn on_drain(&mut self, now: Instant, within: Duration, retry_after: Duration) {
-        self.leave_at = Some(now + within);
+        let leave_at = now + within;
+        if self.leave_at.is_some_and(|told| told <= leave_at) {
+            // It leaves as it was told, or earlier than it would be told now.
+            return;
+        }
+        self.leave_at = Some(leave_at);
         self.put(server_frame::Kind::GoAway(wire::GoAway {
             code: Code::Draining.into(),
             within_ms: millis(within),

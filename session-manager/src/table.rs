@@ -192,6 +192,15 @@ impl Table {
         }
     }
 
+    /// An operator ends the session of a device. False: it has none here.
+    pub(crate) fn disconnect(&self, user: &UserId, device: DeviceId) -> bool {
+        let ended = self.take_out_if(user, |p| p.device == device);
+        if let Some(presence) = &ended {
+            presence.farewell(Farewell::Disconnected);
+        }
+        ended.is_some()
+    }
+
     /// This session was continued or replaced at another node.
     pub(crate) fn replaced_elsewhere(&self, user: &str, session: SessionId) {
         let Ok(user) = user.parse() else { return };
@@ -236,6 +245,11 @@ impl Table {
     /// From now on nobody is let in, and no session waits.
     pub(crate) fn begin_drain(&self) {
         self.draining.store(true, Ordering::SeqCst);
+    }
+
+    /// From now on they are again.
+    pub(crate) fn end_drain(&self) {
+        self.draining.store(false, Ordering::SeqCst);
     }
 
     /// Whether changes were lost since this was asked last: the whole list must be reported.

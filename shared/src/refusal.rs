@@ -132,6 +132,7 @@ impl Code {
             Self::TooManyInFlight => "too_many_in_flight",
             Self::ClosedByClient => "closed_by_client",
             Self::BadSlot => "bad_slot",
+            Self::Disconnected => "disconnected",
             Self::UnknownUser => "unknown_user",
             Self::UnknownRoom => "unknown_room",
             Self::NotAMember => "not_a_member",
@@ -161,6 +162,7 @@ impl Code {
                 | Self::SlowReader
                 | Self::TooManyInFlight
                 | Self::TicketExpired
+                | Self::Disconnected
                 | Self::DiskFull
                 | Self::StoreStopped
         )
@@ -204,6 +206,7 @@ impl Code {
             Self::TooManyInFlight => "too many requests without an answer; wait for answers first",
             Self::ClosedByClient => "the client ended the session",
             Self::BadSlot => "the slot is not from here, of another node, or used; connect without it",
+            Self::Disconnected => "an operator has ended the session; connect again at the time given",
             Self::UnknownUser => "nobody has this name; check the spelling",
             Self::UnknownRoom => "there is no such room; check the id",
             Self::NotAMember => "only members may do this; ask to be invited",

@@ -8,7 +8,9 @@ use buslane_shared::wire::{Posture, RoleKind};
 use super::*;
 use crate::admin::{Admin, Token};
 use crate::api::Backend;
-use crate::oversee::{LanesView, PostureView, WouldRefuse};
+use crate::oversee::{
+    DrainFacts, DrainWish, LanesView, NodeFacts, PostureView, RefusalFacts, SessionFacts, Traffic, WouldRefuse,
+};
 use crate::readiness::Readiness;
 use crate::telemetry;
 use crate::testing::{Recorder, http, until};
@@ -43,6 +45,34 @@ impl Overseer for Obedient {
     fn would_refuse(&self, posture: Posture) -> Vec<WouldRefuse> {
         let refused_then = if posture == Posture::Emergency { 7 } else { 0 };
         vec![WouldRefuse { protocol: "login", class: "C5", offered: 7, refused_now: 0, refused_then }]
+    }
+
+    fn traffic(&self) -> Traffic {
+        Traffic::default()
+    }
+
+    fn sessions(&self, _: &str) -> Vec<SessionFacts> {
+        Vec::new()
+    }
+
+    fn refusals(&self, _: &str) -> Vec<RefusalFacts> {
+        Vec::new()
+    }
+
+    fn disconnect(&self, _: &str, _: &str) -> bool {
+        false
+    }
+
+    fn drain(&self, _: DrainWish) -> Result<(), String> {
+        Err("this node has no sessions".to_owned())
+    }
+
+    fn drain_state(&self) -> DrainFacts {
+        DrainFacts::default()
+    }
+
+    fn node(&self) -> NodeFacts {
+        NodeFacts { name: "here".into(), sessions_front: 0, sessions_wake: 0, started_ms: 0 }
     }
 }
 

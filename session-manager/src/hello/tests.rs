@@ -66,7 +66,11 @@ fn judge(hello: &wire::Hello) -> Result<Verified, Code> {
     let is_revoked = |device: &DeviceId, issued: UnixMs| device.as_bytes() == &[2; 16] && issued <= 600;
     let facts =
         Facts { keys: &ring(9), node: "here", now_ms: NOW, exporter: &EXPORTER, is_revoked: &is_revoked };
-    verify(hello, &facts).map_err(|refusal| refusal.code)
+    verify(hello, &facts).map_err(|rejected| {
+        let is_known = rejected.refusal.code == Code::Revoked;
+        assert_eq!(rejected.who.is_some(), is_known, "{rejected:?}");
+        rejected.refusal.code
+    })
 }
 
 #[test]
@@ -133,5 +137,5 @@ fn without_keys_a_client_is_told_to_come_back() {
     let (keys, is_revoked) = (KeyRing::default(), |_: &DeviceId, _: UnixMs| false);
     let facts =
         Facts { keys: &keys, node: "here", now_ms: NOW, exporter: &EXPORTER, is_revoked: &is_revoked };
-    assert_eq!(verify(&with_ticket(|_| ()), &facts).unwrap_err().code, Code::Unavailable);
+    assert_eq!(verify(&with_ticket(|_| ()), &facts).unwrap_err().refusal.code, Code::Unavailable);
 }

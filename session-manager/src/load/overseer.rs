@@ -3,16 +3,21 @@
 use std::sync::Arc;
 
 use buslane_chassis::oversee::{
-    CauseView, LaneRow, LanesView, Overseer, PostureView, ProtocolRow, WouldRefuse,
+    CauseView, DrainFacts, DrainWish, LaneRow, LanesView, NodeFacts, Overseer, PostureView, ProtocolRow,
+    RefusalFacts, SessionFacts, Traffic, WouldRefuse,
 };
+use buslane_shared::UnixMs;
 use buslane_shared::class::{Class, Protocol};
+use buslane_shared::mark::Lane;
 use buslane_shared::overload::lanes::LaneView;
 use buslane_shared::overload::posture;
 use buslane_shared::overload::settings::Policy;
-use buslane_shared::wire::Posture;
+use buslane_shared::wire::{AppState, Posture};
 
 use super::census::Row;
 use crate::node::Node;
+use crate::presence::Presence;
+use crate::screen::port_name;
 
 /// Looks at a node.
 pub(crate) struct Oversight(pub(crate) Arc<Node>);
@@ -82,6 +87,56 @@ impl Overseer for Oversight {
                 }
             })
             .collect()
+    }
+
+    fn traffic(&self) -> Traffic {
+        self.0.load.tally.traffic()
+    }
+
+    fn sessions(&self, user: &str) -> Vec<SessionFacts> {
+        let mut sessions = Vec::new();
+        self.0.table.visit(user, None, |presence| sessions.push(session(presence, self.0.started_ms)));
+        sessions
+    }
+
+    fn refusals(&self, user: &str) -> Vec<RefusalFacts> {
+        self.0.refusals.of(user)
+    }
+
+    fn disconnect(&self, user: &str, device: &str) -> bool {
+        match (user.parse(), device.parse()) {
+            (Ok(user), Ok(device)) => self.0.table.disconnect(&user, device),
+            // Who has no name or device that could be one has no session.
+            _ => false,
+        }
+    }
+
+    fn drain(&self, wish: DrainWish) -> Result<(), String> {
+        self.0.drain.wish(&self.0, wish)
+    }
+
+    fn drain_state(&self) -> DrainFacts {
+        self.0.drain.facts(&self.0)
+    }
+
+    fn node(&self) -> NodeFacts {
+        NodeFacts {
+            name: self.0.config.node.clone(),
+            sessions_front: self.0.connected.at(Lane::Front),
+            sessions_wake: self.0.connected.at(Lane::Wake),
+            started_ms: self.0.started_ms,
+        }
+    }
+}
+
+fn session(presence: &Presence, started_ms: UnixMs) -> SessionFacts {
+    SessionFacts {
+        device: presence.device.to_string(),
+        port: port_name(if presence.is_at_front() { Lane::Front } else { Lane::Wake }),
+        app_state: if presence.app_state() == AppState::Foreground { "foreground" } else { "background" },
+        connected: presence.is_connected(),
+        since_ms: presence.since_ms,
+        last: presence.trail.facts(started_ms),
     }
 }
 
