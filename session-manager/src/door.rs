@@ -7,6 +7,7 @@
 use std::net::IpAddr;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
+use std::time::Duration;
 
 use buslane_chassis::clock;
 use buslane_shared::mark::{Kind, Lane, MARK_BYTES, Mark, Use, Used, identity};
@@ -22,6 +23,9 @@ use crate::login;
 use crate::meters::Counted;
 use crate::node::Port;
 use crate::screen::{Shown, Watch};
+
+/// Share of the time for a hello that is left when no place is free: 300 ms of 3 s, a round trip around the world.
+const PATIENCE_MIN: f64 = 0.1;
 
 /// Marks remembered as used, at one port, for each eleven minutes: 1,600 logins a second for all of them.
 const USED_MAX: usize = 1 << 20;
@@ -118,6 +122,13 @@ fn is_pressed(handshakes: usize, handshakes_max: usize) -> bool {
     handshakes >= handshakes_max.div_ceil(2)
 }
 
+/// The more of the places are taken, the less time has somebody who says nothing: all of the limit while half of them are free, a
+/// tenth of it when none is. Clients say hello together with the end of their handshake, so this meets those who are silent.
+fn patience(limit: Duration, handshakes: usize, handshakes_max: usize) -> Duration {
+    let free = 1.0 - handshakes.min(handshakes_max) as f64 / handshakes_max.max(1) as f64;
+    limit.mul_f64((2.0 * free).powi(2).clamp(PATIENCE_MIN, 1.0))
+}
+
 /// An address and whether it was validated.
 type Origin = (IpAddr, bool);
 
@@ -148,6 +159,11 @@ impl Handshake {
         under_way.count.fetch_add(1, Ordering::Relaxed);
         *under_way.by_origin.entry(origin).or_default() += 1;
         Self { mark, under_way: Arc::clone(under_way), origin, _counted: counted }
+    }
+
+    /// How long somebody may stay who has shaken hands and not said hello.
+    pub(crate) fn patience(&self, limit: Duration) -> Duration {
+        patience(limit, self.under_way.count.load(Ordering::Relaxed), self.under_way.count_max)
     }
 
     /// Whether places are short: whoever is refused then goes without ceremony.
@@ -366,6 +382,14 @@ mod tests {
         ] {
             assert_eq!(left(outcome, lane), right, "{outcome:?} {lane:?}");
         }
+    }
+
+    #[test]
+    fn who_says_nothing_has_less_time_when_places_are_short() {
+        let limit = Duration::from_secs(3);
+        let ms = |taken| patience(limit, taken, 256).as_millis();
+        assert_eq!([0, 128, 192, 224, 256, 300].map(ms), [3_000, 3_000, 750, 300, 300, 300]);
+        assert_eq!(patience(limit, 0, 0), limit);
     }
 
     #[test]

@@ -57,6 +57,7 @@ async fn establish(
     let _counted = port.desk.is_some().then(|| InFlight::new(port));
     let deadline = Instant::now() + port.node.config.times.hello_limit();
     let connection = timeout_at(deadline, incoming.accept().ok()?).await.ok()?.ok()?;
+    let deadline = deadline.min(Instant::now() + handshake.patience(port.node.config.times.hello_limit()));
     let (send, recv) = match timeout_at(deadline, connection.accept_bi()).await {
         Ok(stream) => stream.ok()?,
         Err(_) => {
