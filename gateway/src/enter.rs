@@ -5,6 +5,7 @@
 //! must never tell anything about a user to somebody who has not proved to hold the user's device key.
 
 use buslane_chassis::clock;
+use buslane_chassis::oversee::Refused;
 use buslane_shared::UnixMs;
 use buslane_shared::choice::{CHOICE_VERSION, choose};
 use buslane_shared::id::{DeviceId, UserId};
@@ -39,7 +40,36 @@ pub fn enter(
     now_ms: UnixMs,
 ) -> Result<wire::Ticket, Refusal> {
     let keys = gate.feed.keys();
-    let proven = prove(&keys, peer, request, now_ms)?;
+    let proven = prove(&keys, peer, request, now_ms).inspect_err(|refusal| {
+        // Of one that is only too late it is known whose it was; it proves nothing any more but that.
+        if refusal.code == Code::CredentialExpired
+            && let Ok(late) = prove(&keys, peer, request, 0)
+        {
+            remember(gate, refusal, &late, now_ms);
+        }
+    })?;
+    let given = give(gate, peer, request, &keys, &proven, now_ms);
+    given.inspect_err(|refusal| remember(gate, refusal, &proven, now_ms))
+}
+
+/// For operators. The level of a refusal is that at which the session manager cuts: nothing was ranked here.
+fn remember(gate: &Gate, refusal: &Refusal, who: &Proven, now_ms: UnixMs) {
+    let posture = refusal.busy.as_ref().map_or_else(Default::default, |busy| busy.posture);
+    let refused = Refused::of(refusal, (&who.user, Some(who.device)), "enter", posture, now_ms);
+    if let Some(refused) = refused {
+        gate.refusals.note(Refused { level: None, cut: refused.level, ..refused });
+    }
+}
+
+/// A ticket for a device that has proved to be one, or why not.
+fn give(
+    gate: &Gate,
+    peer: &Peer,
+    request: &wire::Enter,
+    keys: &KeyRing,
+    proven: &Proven,
+    now_ms: UnixMs,
+) -> Result<wire::Ticket, Refusal> {
     if gate.feed.is_revoked(&proven.device, proven.credential.issued_at_ms) {
         return Err(Refusal::of(Code::Revoked));
     }
@@ -53,10 +83,9 @@ pub fn enter(
     let chosen = choose(&proven.user, &nodes);
     let first = chosen.first().ok_or_else(nobody_serves)?;
     // Only who has proved to be a device of this system is given a place in a ledger, or a stranger could fill it.
-    admit(gate, peer, &keys, lane, &first.name, &request.slot, now_ms)?;
-    let passes = passes(gate, &keys, lane, now_ms);
-    ticket(gate, &keys, &proven, &chosen, now_ms)
-        .map(|ticket| wire::Ticket { passes: Some(passes), ..ticket })
+    admit(gate, peer, keys, lane, &first.name, &request.slot, now_ms)?;
+    let passes = passes(gate, keys, lane, now_ms);
+    ticket(gate, keys, proven, &chosen, now_ms).map(|ticket| wire::Ticket { passes: Some(passes), ..ticket })
 }
 
 /// In whose name the device comes. That somebody looks is a claim: beyond a user's share it does not count.

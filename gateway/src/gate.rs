@@ -9,6 +9,7 @@ use std::time::{Duration, Instant};
 
 use buslane_chassis::api::Backend;
 use buslane_chassis::feed::Feed;
+use buslane_chassis::oversee::Refusals;
 use buslane_shared::id::UserId;
 use buslane_shared::proof::EXPORTER_BYTES;
 use buslane_shared::refusal::{Code, Refusal};
@@ -60,6 +61,8 @@ pub struct Gate {
     pub spent: Spent,
     /// Passes that come with a ticket.
     pub passes_per_batch: u32,
+    /// Devices that got no ticket lately, for operators.
+    pub refusals: Arc<Refusals>,
     /// The session managers, and the slots that are given out for them.
     pub managers: Managers,
 }
@@ -90,6 +93,7 @@ impl Gate {
             offenders: Offenders::new(limits.failures, Duration::from_secs(limits.hold_s.into())),
             spent: Spent::default(),
             passes_per_batch: config.passes.batch,
+            refusals: Arc::default(),
             managers: Managers::new(config.slots),
         }
     }

@@ -37,6 +37,7 @@ use std::time::{Duration, Instant};
 use buslane_chassis::api::Backend;
 use buslane_chassis::clock;
 use buslane_chassis::feed::Feed;
+use buslane_chassis::oversee::Refusals;
 use buslane_chassis::quic::{
     EndpointError, FirstPacket, Passage, Porter, Screen, Tuning, Wanted, screened_endpoint,
 };
@@ -111,6 +112,11 @@ impl Gateway {
     /// The address of the gate; with port 0 configured, the port that the system chose.
     pub fn local_addr(&self) -> SocketAddr {
         self.local_addr
+    }
+
+    /// Devices that got no ticket lately, and why.
+    pub fn refusals(&self) -> Arc<Refusals> {
+        Arc::clone(&self.gate.refusals)
     }
 
     /// Answers until the shutdown begins and what is under way then has ended.

@@ -10,6 +10,7 @@ use buslane_chassis::clock;
 use buslane_chassis::oversee::Refused;
 use buslane_shared::class::{Class, Protocol};
 use buslane_shared::id::{DeviceId, UserId};
+use buslane_shared::mark::Lane;
 use buslane_shared::refusal::{Code, Refusal};
 use buslane_shared::wire::{self, answer::Result as Answered};
 
@@ -97,7 +98,8 @@ impl Port {
     ) {
         let load = &self.node.load;
         let outcome = match &refusal.busy {
-            Some(busy) if !busy.slot.is_empty() || class == Class::Wake => Outcome::Deferred,
+            // At the wake port everybody is told his own time, with a slot or, when none is left, without.
+            Some(_) if self.lane() == Lane::Wake => Outcome::Deferred,
             Some(_) => Outcome::Refused(Reason::Level),
             None => Outcome::Refused(Reason::Code(refusal.code)),
         };

@@ -115,6 +115,9 @@ async fn a_credential_is_of_this_system_unaltered_and_in_time() {
         let outcome = stand.connect().await.enter(&alice).await;
         assert_eq!(outcome.err().map(|r| r.code()), expected, "row {at}");
     }
+    let told = stand.refusals.of("alice");
+    let [why] = &told[..] else { panic!("only that it came too late says who she is: {told:?}") };
+    assert_eq!((why.what, why.code), ("enter", "credential_expired"));
     stand.finish().await;
 }
 

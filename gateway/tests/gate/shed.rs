@@ -174,3 +174,19 @@ async fn a_manager_that_takes_nobody_has_no_slots_but_everybody_has_a_time() {
     assert!(refusal.slot.is_empty() && refusal.retry_after_ms >= 150_000, "{}", refusal.retry_after_ms);
     stand.finish().await;
 }
+
+#[tokio::test]
+async fn an_operator_is_told_who_got_no_ticket_and_why() {
+    let stand = stand().await;
+    let alice = stand.enrol("alice").await;
+    report(&stand, Posture::Emergency, 10, 0).await;
+    let client = stand.connect().await;
+    let refusal = woken(&client, &alice, Bytes::new()).await.unwrap_err();
+    let told = stand.refusals.of("alice");
+    let [why] = &told[..] else { panic!("one refusal: {told:?}") };
+    assert_eq!((why.what, why.code, why.class, why.posture), ("enter", "busy", Some("C5"), "emergency"));
+    assert_eq!((why.level, why.cut), (None, Some(512)));
+    assert_eq!(why.device, Some(alice.id().to_string()));
+    assert_eq!(why.slot_at_ms, Some(why.at_ms + u64::from(refusal.retry_after_ms)));
+    stand.finish().await;
+}

@@ -9,6 +9,7 @@ use std::time::Duration;
 use aws_lc_rs::signature::{Ed25519KeyPair, KeyPair};
 use buslane_chassis::api::{Backend, BackendApi, Call};
 use buslane_chassis::feed::Feed;
+use buslane_chassis::oversee::Refusals;
 use buslane_chassis::shutdown::Shutdown;
 use buslane_chassis::tls::{Authority, Identity, install_provider, roots_from_pem};
 use buslane_chassis::{clock, quic};
@@ -150,6 +151,7 @@ pub struct Stand {
     pub feed: Arc<Feed>,
     pub address: SocketAddr,
     pub shutdown: Shutdown,
+    pub refusals: Arc<Refusals>,
     roots: Arc<rustls::RootCertStore>,
 }
 
@@ -182,9 +184,10 @@ impl Stand {
         let config = Config { listen: (Ipv4Addr::UNSPECIFIED, 0).into(), ..config };
         let gateway = Gateway::bind(config, &identity, shared, feed.clone(), &shutdown).unwrap();
         let address = SocketAddr::from((Ipv4Addr::LOCALHOST, gateway.local_addr().port()));
+        let refusals = gateway.refusals();
         shutdown.tracker().spawn(gateway.run());
         let roots = Arc::new(roots_from_pem(authority.certificate()).unwrap());
-        Self { backend, feed, address, shutdown, roots }
+        Self { backend, feed, address, shutdown, refusals, roots }
     }
 
     /// Changes the feed and waits until the gateway has seen it.

@@ -7,6 +7,7 @@ mod lanes;
 mod leaving;
 mod limits;
 mod marks;
+mod operator;
 mod phone;
 mod posture;
 mod requests;
