@@ -1,12 +1,58 @@
-//! What went wrong: written down by itself, one thread each.
+//! What went wrong: opened by itself or by hand, one thread each, with a story that writes itself.
+//!
+//! `rules` says what an alert means, `machine` where an incident may go, `ledger` decides what becomes of all of them, `timeline`
+//! puts happenings into words, `store` keeps them, `export` makes a report. This file is the shell: it listens, asks the ledger,
+//! tells people and writes to the disk, in this order, since a disk that hangs must not keep anybody from being called.
+//!
+//! Why it exists: at three in the morning nobody writes minutes, and a week later everybody needs them. It must never hold up
+//! who tells it something, and never lose what a person has said without saying so.
 
+mod export;
+mod incident;
+mod ledger;
+mod machine;
+mod notice;
+mod rules;
+mod store;
+mod timeline;
+mod words;
+
+#[cfg(test)]
+pub(crate) mod testing;
+#[cfg(test)]
+mod tests;
+
+use std::collections::BTreeSet;
 use std::io;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
+use std::time::Duration;
 
+use buslane_chassis::clock;
 use buslane_chassis::shutdown::Shutdown;
+use parking_lot::Mutex;
+use tokio::sync::{Notify, broadcast, watch};
+use tokio::time::{MissedTickBehavior, interval, timeout};
 
-use crate::seat::Seat;
+use crate::happening::{Happening, News};
+use crate::notify::Messenger;
+use crate::view::{IncidentState, IncidentView, Severity};
+
+use incident::Incident;
+use ledger::{Effects, Ledger};
+use store::Store;
+
+pub use ledger::{Word, WordError};
+pub use notice::{Notice, Occasion};
+pub(crate) use rules::severity_name;
+pub(crate) use timeline::SELF;
+pub(crate) use words::{rfc3339, span, tidy, utc};
+
+/// How long the answer to a person's word waits for the disk.
+const KEEP_LIMIT: Duration = Duration::from_secs(3);
+
+/// How far a page may be behind before it misses some.
+const SHOWN_MAX: usize = 256;
 
 /// Why the incidents cannot be read.
 #[derive(Debug, thiserror::Error)]
@@ -16,17 +62,307 @@ pub struct OpenError {
     error: io::Error,
 }
 
+/// Why nothing can be said about an incident.
+#[derive(Debug, thiserror::Error)]
+pub enum ActError {
+    /// It makes no sense.
+    #[error(transparent)]
+    Word(#[from] WordError),
+    /// Its file cannot be read.
+    #[error("the file of incident {no} cannot be read: {error}; see to the disk")]
+    Unreadable {
+        /// Which.
+        no: u64,
+        /// What the system said.
+        error: io::Error,
+    },
+}
+
 /// Every incident that is kept.
-pub struct Incidents;
+#[derive(Debug)]
+pub struct Incidents {
+    ledger: Mutex<Ledger>,
+    store: Arc<Store>,
+    messenger: Arc<Messenger>,
+    undone: Mutex<Undone>,
+    wake: Notify,
+    kept: watch::Sender<Kept>,
+    shown: broadcast::Sender<Arc<IncidentView>>,
+}
+
+/// What the disk does not know yet: numbers only, so it never grows beyond the incidents.
+#[derive(Debug, Default)]
+struct Undone {
+    changed: BTreeSet<u64>,
+    forgotten: BTreeSet<u64>,
+}
+
+/// How the last round of writing went.
+#[derive(Debug, Default)]
+struct Kept {
+    round: u64,
+    error: Option<String>,
+}
 
 impl Incidents {
-    /// Reads those of a folder.
-    pub fn open(folder: &Path) -> Result<Arc<Self>, OpenError> {
+    /// Reads those of a folder. Blocks.
+    pub fn open(
+        folder: &Path,
+        expected_recovery_s: Option<u32>,
+        messenger: Arc<Messenger>,
+    ) -> Result<Arc<Self>, OpenError> {
         let path = folder.join("incidents");
-        buslane_chassis::secret::folder(&path).map_err(|error| OpenError { path, error })?;
-        Ok(Arc::new(Self))
+        let failed = |error| OpenError { path: path.clone(), error };
+        let store = Store::open(&path).map_err(failed)?;
+        let read = store.read_all().map_err(failed)?;
+        let ledger = Ledger::new(expected_recovery_s, read, clock::unix_ms());
+        Ok(Arc::new(Self {
+            ledger: Mutex::new(ledger),
+            store: Arc::new(store),
+            messenger,
+            undone: Mutex::default(),
+            wake: Notify::new(),
+            kept: watch::Sender::default(),
+            shown: broadcast::Sender::new(SHOWN_MAX),
+        }))
     }
 
-    /// Listens until the shutdown.
-    pub fn run(_seat: &Arc<Seat>, _shutdown: &Shutdown) {}
+    /// Listens until the shutdown; then what is not on the disk is written.
+    pub fn run(self: &Arc<Self>, news: &News, shutdown: &Shutdown) {
+        // From now on, not from when the task runs first.
+        let heard = news.listen();
+        let (incidents, token) = (Arc::clone(self), shutdown.token().clone());
+        shutdown.tracker().spawn(async move {
+            let work = async { tokio::join!(incidents.listen(heard), incidents.keep()) };
+            token.run_until_cancelled(work).await;
+            incidents.write().await;
+        });
+    }
+
+    /// All, newest first, without timelines.
+    pub fn list(&self) -> Vec<IncidentView> {
+        self.ledger.lock().list()
+    }
+
+    /// Those that are not over, newest first, without timelines.
+    pub fn open_ones(&self) -> Vec<IncidentView> {
+        let mut list = self.list();
+        list.retain(|incident| machine::is_open(incident.state));
+        list
+    }
+
+    /// Every change from now on, without timelines.
+    pub fn changes(&self) -> broadcast::Receiver<Arc<IncidentView>> {
+        self.shown.subscribe()
+    }
+
+    /// One with its timeline.
+    pub async fn show(&self, no: u64) -> Result<IncidentView, ActError> {
+        let read = self.read_cold(no).await?;
+        let ledger = self.ledger.lock();
+        let whole = ledger.warm(no).map(Incident::whole).or_else(|| read.map(|incident| incident.whole()));
+        whole.ok_or(ActError::Word(WordError::Absent(no)))
+    }
+
+    /// One as a post-mortem in Markdown.
+    pub async fn export(&self, no: u64, node: &str) -> Result<String, ActError> {
+        Ok(export::markdown(&self.show(no).await?, node, clock::unix_ms()))
+    }
+
+    /// Whether a person may open another one now.
+    pub fn check_room(&self) -> Result<(), WordError> {
+        self.ledger.lock().check_room()
+    }
+
+    /// A person opens one. The second part of the answer: why it would not survive a restart, if so.
+    pub async fn open_by_hand(
+        &self,
+        author: &str,
+        title: &str,
+        severity: Severity,
+        reason: &str,
+    ) -> Result<(IncidentView, Option<String>), ActError> {
+        let now_ms = clock::unix_ms();
+        let (no, effects) = self.ledger.lock().open_by_hand(author, title, severity, reason, now_ms)?;
+        self.act(effects);
+        self.after_word(no).await
+    }
+
+    /// Whether this could be said now.
+    pub async fn check(&self, no: u64, word: &Word) -> Result<(), ActError> {
+        let read = self.read_cold(no).await?;
+        let mut ledger = self.ledger.lock();
+        read.into_iter().for_each(|incident| ledger.warm_up(incident));
+        Ok(ledger.check(no, word)?)
+    }
+
+    /// Does what a person says. The second part of the answer: why it would not survive a restart, if so.
+    pub async fn say(
+        &self,
+        no: u64,
+        author: &str,
+        word: Word,
+    ) -> Result<(IncidentView, Option<String>), ActError> {
+        let read = self.read_cold(no).await?;
+        let effects = {
+            let mut ledger = self.ledger.lock();
+            read.into_iter().for_each(|incident| ledger.warm_up(incident));
+            ledger.say(no, author, word, clock::unix_ms())?
+        };
+        self.act(effects);
+        self.after_word(no).await
+    }
+
+    async fn after_word(&self, no: u64) -> Result<(IncidentView, Option<String>), ActError> {
+        let not_kept = self.until_kept(no).await;
+        Ok((self.show(no).await?, not_kept))
+    }
+
+    async fn listen(&self, mut heard: broadcast::Receiver<Happening>) {
+        for notice in self.ledger.lock().known(clock::unix_ms()) {
+            self.messenger.offer(notice);
+        }
+        let mut seconds = interval(Duration::from_secs(1));
+        seconds.set_missed_tick_behavior(MissedTickBehavior::Delay);
+        loop {
+            tokio::select! {
+                happening = heard.recv() => match happening {
+                    Ok(happening) => self.on_happening(&happening),
+                    Err(broadcast::error::RecvError::Lagged(count)) => self.on_missed(count),
+                    Err(broadcast::error::RecvError::Closed) => return,
+                },
+                _ = seconds.tick() => self.on_tick(),
+            }
+        }
+    }
+
+    fn on_happening(&self, happening: &Happening) {
+        let effects = self.ledger.lock().on_happening(happening, clock::unix_ms());
+        self.act(effects);
+    }
+
+    fn on_missed(&self, count: u64) {
+        tracing::warn!(count, "happenings were missed by the incidents");
+        let effects = self.ledger.lock().on_missed(count, clock::unix_ms());
+        self.act(effects);
+    }
+
+    fn on_tick(&self) {
+        let effects = self.ledger.lock().on_tick(clock::unix_ms());
+        self.act(effects);
+        self.count();
+        // What could not be written is tried again.
+        self.wake.notify_one();
+    }
+
+    /// Does what the ledger has decided: people first, then pages, then the disk.
+    fn act(&self, effects: Effects) {
+        for notice in effects.notices {
+            self.messenger.offer(notice);
+        }
+        let views: Vec<IncidentView> = {
+            let ledger = self.ledger.lock();
+            effects.changed.iter().filter_map(|no| ledger.view(*no).cloned()).collect()
+        };
+        for view in views {
+            // That nobody looks is no error.
+            let _ = self.shown.send(Arc::new(view));
+        }
+        let mut undone = self.undone.lock();
+        undone.changed.extend(effects.changed);
+        undone.forgotten.extend(effects.forgotten);
+        drop(undone);
+        self.wake.notify_one();
+    }
+
+    fn count(&self) {
+        let counts = self.ledger.lock().open_counts();
+        for severity in [Severity::Low, Severity::Medium, Severity::High, Severity::Critical] {
+            let open = counts.get(&severity).copied().unwrap_or_default();
+            metrics::gauge!("buslane_incidents_open", "severity" => severity_name(severity)).set(open);
+        }
+    }
+
+    async fn keep(&self) {
+        loop {
+            self.wake.notified().await;
+            self.write().await;
+        }
+    }
+
+    /// Brings the disk up to date, as far as it goes.
+    async fn write(&self) {
+        let undone = std::mem::take(&mut *self.undone.lock());
+        if undone.changed.is_empty() && undone.forgotten.is_empty() {
+            return;
+        }
+        let mut error = None;
+        for no in undone.changed {
+            if let Err(why) = self.append(no).await {
+                tracing::error!(no, error = %why, "lines of an incident were not written; it is tried again");
+                metrics::counter!("buslane_incident_writes_failed_total").increment(1);
+                self.undone.lock().changed.insert(no);
+                error = Some(why.to_string());
+            }
+        }
+        for no in undone.forgotten {
+            let store = Arc::clone(&self.store);
+            if let Err(why) = off_the_runtime(move || store.remove(no)).await {
+                tracing::warn!(no, error = %why, "the file of an old incident was not removed");
+            }
+        }
+        self.kept.send_modify(|kept| *kept = Kept { round: kept.round.wrapping_add(1), error });
+    }
+
+    async fn append(&self, no: u64) -> io::Result<()> {
+        let lines =
+            self.ledger.lock().warm(no).map(|incident| incident.unkept().to_vec()).unwrap_or_default();
+        let count = lines.len();
+        if count > 0 {
+            let store = Arc::clone(&self.store);
+            off_the_runtime(move || store.append(no, &lines)).await?;
+            self.ledger.lock().on_kept(no, count);
+        }
+        Ok(())
+    }
+
+    /// Waits a moment for the disk; why an incident's lines are not there, if so.
+    async fn until_kept(&self, no: u64) -> Option<String> {
+        let count = self.ledger.lock().warm(no).map_or(0, Incident::len);
+        let mut kept = self.kept.subscribe();
+        let has_kept = || self.ledger.lock().warm(no).is_none_or(|incident| incident.has_kept(count));
+        let wait = async {
+            while !has_kept() {
+                if kept.changed().await.is_err() {
+                    break;
+                }
+                if let Some(error) = kept.borrow_and_update().error.clone() {
+                    return Some(error);
+                }
+            }
+            None
+        };
+        timeout(KEEP_LIMIT, wait).await.unwrap_or_else(|_| Some("the disk has not answered yet".to_owned()))
+    }
+
+    /// An incident whose lines are on the disk only; none: they are in memory, or there is no such incident.
+    async fn read_cold(&self, no: u64) -> Result<Option<Incident>, ActError> {
+        if !self.ledger.lock().is_cold(no) {
+            return Ok(None);
+        }
+        let store = Arc::clone(&self.store);
+        let read = off_the_runtime(move || store.read(no)).await;
+        read.map(Some).map_err(|error| ActError::Unreadable { no, error })
+    }
+}
+
+async fn off_the_runtime<T: Send + 'static>(
+    work: impl FnOnce() -> io::Result<T> + Send + 'static,
+) -> io::Result<T> {
+    tokio::task::spawn_blocking(work).await.unwrap_or_else(|failed| Err(io::Error::other(failed)))
+}
+
+/// The state of this name.
+pub(crate) fn state_named(name: &str) -> Option<IncidentState> {
+    serde_json::from_value(serde_json::Value::String(name.to_owned())).ok()
 }
