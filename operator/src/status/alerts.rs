@@ -34,6 +34,10 @@ pub const GATEWAYS_DOWN: Rule =
 pub const MANAGERS_DOWN: Rule =
     rule("session-managers/down", "#a-session-manager-does-not-answer", true).holding(2).clearing(10);
 
+/// Processes that are configured as peers have never answered.
+pub const PEERS_SILENT: Rule =
+    rule("peers/silent", "#a-peer-has-never-answered", false).holding(2).clearing(10);
+
 /// A client from outside does not get through, and nothing else is wrong that would explain it.
 pub const PROBE_FAILING: Rule =
     rule("probe/failing", "#the-probe-fails", true).holding(PROBE_HOLD_S).clearing(1);
@@ -81,11 +85,12 @@ pub const MESSAGES: Rule = rule("messages/unusual", "#messages-are-unusual", fal
 const PROBE_HOLD_S: u32 = 12;
 
 /// All of them.
-pub const ALL: [&Rule; 17] = [
+pub const ALL: [&Rule; 18] = [
     &STORE_DOWN,
     &BACKEND_DOWN,
     &GATEWAYS_DOWN,
     &MANAGERS_DOWN,
+    &PEERS_SILENT,
     &PROBE_FAILING,
     &EMERGENCY,
     &GUARD,
