@@ -4,16 +4,40 @@
 //! into the audit before it is made.
 
 pub mod answer;
+mod drain;
+mod drills;
+mod forward;
 mod incidents;
+mod live;
+mod marks;
+mod nodes;
 mod status;
+mod traffic;
+mod users;
 
 use std::sync::Arc;
 
-use axum::Router;
+use axum::{Router, middleware};
 
 use crate::seat::Seat;
 
 /// Every route that needs to know who asks.
 pub fn routes(seat: &Arc<Seat>) -> Router {
-    Router::new().merge(status::routes(seat)).merge(incidents::routes(seat))
+    let of_here = [
+        drain::routes(seat),
+        drills::routes(seat),
+        incidents::routes(seat),
+        live::routes(seat),
+        marks::routes(seat),
+        nodes::routes(seat),
+        status::routes(seat),
+        traffic::routes(seat),
+        users::routes(seat),
+    ];
+    forwarding(seat, of_here.into_iter().fold(Router::new(), Router::merge))
+}
+
+/// The same routes, where `?node=NAME` asks another process.
+pub fn forwarding(seat: &Arc<Seat>, routes: Router) -> Router {
+    routes.layer(middleware::from_fn_with_state(Arc::clone(seat), forward::forward))
 }

@@ -12,13 +12,26 @@
 pub mod api;
 pub mod config;
 pub mod console;
+pub mod drills;
 pub mod happening;
+pub mod history;
 pub mod incidents;
+pub mod live;
+pub mod meters;
+pub mod nodes;
 pub mod notify;
+pub mod openapi;
+pub mod peers;
 pub mod probe;
+pub mod sampler;
 pub mod seat;
 pub mod status;
+pub mod trend;
+pub mod users;
 pub mod view;
 
 pub use config::Config;
 pub use seat::{OpenError, Parts, Seat};
+
+#[cfg(test)]
+mod testing;

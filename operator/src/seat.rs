@@ -8,20 +8,32 @@ use std::path::PathBuf;
 use std::sync::{Arc, OnceLock};
 
 use axum::Router;
+use buslane_chassis::admin::TokenError;
 use buslane_chassis::audit::{Audit, AuditError, Entry};
 use buslane_chassis::clock;
 use buslane_chassis::orders::Desk;
+use buslane_chassis::oversee::Refusals;
 use buslane_chassis::readiness::Readiness;
 use buslane_chassis::shutdown::Shutdown;
 use buslane_shared::UnixMs;
 use serde_json::Value;
+use tokio::sync::broadcast::error::RecvError;
 
 use crate::config::Config;
+use crate::drills::Drills;
 use crate::happening::{Happening, News, What};
+use crate::history::History;
 use crate::incidents::{self, Incidents};
-use crate::probe;
+use crate::live::{KEEP_ALIVE, Live};
+use crate::notify::{self, Messenger};
+use crate::peers::Peers;
 use crate::status::Status;
+use crate::trend::Trends;
 use crate::{api, console};
+use crate::{probe, sampler};
+
+/// Says when a certificate ends; none: it cannot be read. Asked each second: a reload may have brought another.
+pub type CertificateEnds = Arc<dyn Fn() -> Option<UnixMs> + Send + Sync>;
 
 /// What a process gives its seat.
 pub struct Parts {
@@ -37,8 +49,12 @@ pub struct Parts {
     pub desk: Desk,
     /// The checks of the process.
     pub readiness: Readiness,
+    /// Refusals that are remembered beside those of the node: a gateway's.
+    pub refusals: Vec<Arc<Refusals>>,
     /// Where the probe goes to; none: this process does not probe.
     pub probe_target: Option<probe::Target>,
+    /// Says when the certificate of this process ends.
+    pub certificate_ends: Option<CertificateEnds>,
     /// Its settings.
     pub config: Config,
 }
@@ -49,6 +65,12 @@ pub enum OpenError {
     /// The incidents cannot be read.
     #[error(transparent)]
     Incidents(#[from] incidents::OpenError),
+    /// The token for the peers cannot be used.
+    #[error(transparent)]
+    PeerToken(#[from] TokenError),
+    /// Nobody can be told as the settings say.
+    #[error(transparent)]
+    Notify(#[from] notify::OpenError),
 }
 
 /// The seat.
@@ -67,28 +89,62 @@ pub struct Seat {
     pub desk: Desk,
     /// The checks of the process.
     pub readiness: Readiness,
-    /// Where the probe goes to.
-    pub probe_target: Option<probe::Target>,
+    /// Says when the certificate of this process ends.
+    pub certificate_ends: Option<CertificateEnds>,
     /// Its settings.
     pub config: Config,
     /// Where happenings are told and heard.
     pub news: News,
+    /// The last day.
+    pub history: History,
+    /// What is usual.
+    pub trends: Trends,
+    /// Whoever keeps a page open.
+    pub live: Live,
+    /// The other processes.
+    pub peers: Peers,
+    /// Storms on purpose.
+    pub drills: Drills,
+    /// Refusals that are remembered beside those of the node.
+    pub refusals: Vec<Arc<Refusals>>,
     /// Components and alerts.
     pub status: Arc<Status>,
     /// What went wrong, and its stories.
     pub incidents: Arc<Incidents>,
+    /// Who is told about it.
+    pub messenger: Arc<Messenger>,
     admin: OnceLock<SocketAddr>,
 }
 
 impl Seat {
     /// Opens the seat. Nothing runs yet.
     pub fn open(parts: Parts) -> Result<Arc<Self>, OpenError> {
-        let Parts { node, role, version, folder, desk, readiness, probe_target, config } = parts;
+        let Parts {
+            node,
+            role,
+            version,
+            folder,
+            desk,
+            readiness,
+            refusals,
+            probe_target,
+            certificate_ends,
+            config,
+        } = parts;
+        let started_ms = clock::unix_ms();
+        let messenger = Messenger::open(&config.notify, &node)?;
         Ok(Arc::new(Self {
-            status: Status::open(&folder),
-            incidents: Incidents::open(&folder)?,
+            status: Status::open(&node, &folder, probe_target, &config.probe),
+            incidents: Incidents::open(&folder, config.expected_recovery_s, Arc::clone(&messenger))?,
+            messenger,
             news: News::default(),
-            started_ms: clock::unix_ms(),
+            history: History::default(),
+            trends: Trends::open(&folder),
+            live: Live::new(started_ms),
+            peers: Peers::open(&config)?,
+            drills: Drills::open(&folder),
+            refusals,
+            started_ms,
             admin: OnceLock::new(),
             node,
             role,
@@ -96,7 +152,7 @@ impl Seat {
             folder,
             desk,
             readiness,
-            probe_target,
+            certificate_ends,
             config,
         }))
     }
@@ -113,9 +169,47 @@ impl Seat {
 
     /// Starts everything that goes on by itself; until the shutdown.
     pub fn run(self: &Arc<Self>, shutdown: &Shutdown) {
+        // Those who listen, before those who tell.
+        self.messenger.run(&self.news, shutdown);
+        self.incidents.run(&self.news, shutdown);
+        self.remember(shutdown);
+        self.keep_alive(shutdown);
+        sampler::run(self, shutdown);
+        Peers::run(self, shutdown);
         Status::run(self, shutdown);
-        Incidents::run(self, shutdown);
         self.tell(What::Process { phase: "started".to_owned(), version: self.version.to_owned() });
+    }
+
+    /// Keeps what happens, and tells it to whoever keeps a page open.
+    fn remember(self: &Arc<Self>, shutdown: &Shutdown) {
+        let (seat, token, mut heard) = (Arc::clone(self), shutdown.token().clone(), self.news.listen());
+        shutdown.tracker().spawn(async move {
+            let remembering = async {
+                loop {
+                    match heard.recv().await {
+                        Ok(happening) => {
+                            seat.live.tell("happening", &happening);
+                            seat.history.on_happening(happening);
+                        }
+                        Err(RecvError::Lagged(missed)) => {
+                            tracing::warn!(missed, "more happened at once than is kept");
+                        }
+                        Err(RecvError::Closed) => return,
+                    }
+                }
+            };
+            token.run_until_cancelled(remembering).await;
+        });
+    }
+
+    fn keep_alive(self: &Arc<Self>, shutdown: &Shutdown) {
+        let (seat, token) = (Arc::clone(self), shutdown.token().clone());
+        shutdown.tracker().spawn(async move {
+            while token.run_until_cancelled(tokio::time::sleep(KEEP_ALIVE)).await.is_some() {
+                seat.live.keep_alive();
+            }
+            seat.live.end();
+        });
     }
 
     /// Notes where the admin surface listens, once that is known.

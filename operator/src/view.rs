@@ -437,3 +437,31 @@ pub struct DrainView {
     /// Expected end at this rate.
     pub eta_ms: Option<u64>,
 }
+
+/// `GET /v1/drills`: a storm on purpose, as it reports itself.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct DrillView {
+    /// When it began, RFC 3339.
+    pub began: String,
+    /// Which scenario.
+    pub scenario: String,
+    /// Gateway of a system that ran already; absent: on a server that was started for it.
+    #[serde(default)]
+    pub against: Option<String>,
+    /// Factor on the load.
+    pub scale: f64,
+    /// What was expected to hold.
+    pub hypothesis: String,
+    /// Whether it did.
+    pub verdict: String,
+    /// Messages of people that arrived in time in the storm, of all of them.
+    pub fg_success: Option<f64>,
+    /// How long they took, 99th percentile.
+    pub fg_p99_ms: Option<f64>,
+    /// From the beginning of the storm to EMERGENCY.
+    pub enter_ms: Option<f64>,
+    /// From its end to NORMAL.
+    pub exit_s: Option<f64>,
+    /// Messages that were lost.
+    pub lost: Option<u64>,
+}

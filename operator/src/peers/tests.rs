@@ -1,0 +1,137 @@
+//! Processes that ask each other over real HTTP.
+
+use buslane_shared::wire::Posture;
+use serde_json::json;
+
+use super::*;
+use crate::config::Config;
+use crate::testing::{Role, World, until};
+use crate::view::State;
+
+async fn state_of(world: &World, node: &str) -> Option<State> {
+    world.seat.nodes().into_iter().find(|view| view.node == node).map(|view| view.state)
+}
+
+#[tokio::test]
+async fn peers_are_known_by_their_own_word() {
+    let sm1 = World::begin("sm1", &[]).await;
+    let gate = World::begin_as(Role::Gateway, "gate", &[&sm1]).await;
+    until("sm1 is up", async || state_of(&gate, "sm1").await == Some(State::Up)).await;
+    *sm1.puppet().posture.lock() = Posture::Guard;
+    until("its posture is known", async || {
+        gate.seat.nodes().iter().any(|view| view.posture.as_deref() == Some("guard"))
+    })
+    .await;
+    let nodes = gate.seat.nodes();
+    let names: Vec<&str> = nodes.iter().map(|view| view.node.as_str()).collect();
+    assert_eq!(names, ["gate", "sm1"]);
+    let sm1_view = &nodes[1];
+    assert_eq!(
+        (sm1_view.sessions, sm1_view.role.as_str(), sm1_view.here),
+        (Some(5), "session-manager", false)
+    );
+    assert!(sm1_view.clock_skew_ms.unwrap().abs() < 1_000, "{sm1_view:?}");
+    assert!(sm1_view.age_ms.unwrap() < 5_000);
+    assert_eq!(gate.seat.peers.named("sm1"), Some(sm1.addr));
+    gate.end().await;
+    sm1.end().await;
+}
+
+#[tokio::test]
+async fn nobody_is_up_who_does_not_answer_or_cannot_be_asked() {
+    // A port that was free a moment ago.
+    let gone = {
+        let listener = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
+        listener.local_addr().unwrap()
+    };
+    let other = World::begin("sm1", &[]).await;
+    let without_token = Config { peers: vec![gone, other.addr], ..Config::default() };
+    let lonely = World::begin_with(Role::Manager, "sm2", without_token).await;
+    let why = |world: &World, at: SocketAddr| {
+        let view = world.seat.peers.views().into_iter().find(|view| view.node == at.to_string());
+        view.and_then(|view| view.why.filter(|_| view.state == State::Unknown)).unwrap_or_default()
+    };
+    until("it says what is missing", async || why(&lonely, other.addr).contains("peer_token")).await;
+    lonely.end().await;
+
+    let with_token = Config {
+        peers: vec![gone],
+        peer_token: Some(other.dir.path().join("admin.token")),
+        ..Config::default()
+    };
+    let asking = World::begin_with(Role::Manager, "sm3", with_token).await;
+    until("it says that nobody is there", async || why(&asking, gone).contains("refused")).await;
+    asking.end().await;
+    other.end().await;
+}
+
+#[tokio::test]
+async fn a_wrong_token_is_told_and_a_right_one_is_taken_without_a_restart() {
+    let sm1 = World::begin("sm1", &[]).await;
+    let dir = tempfile::tempdir().unwrap();
+    let file = dir.path().join("peer.token");
+    std::fs::write(&file, "0".repeat(64)).unwrap();
+    let config = Config { peers: vec![sm1.addr], peer_token: Some(file.clone()), ..Config::default() };
+    let sm2 = World::begin_with(Role::Manager, "sm2", config).await;
+    until("the failure is told", async || sm2.seat.peers.views()[0].why.is_some()).await;
+    std::fs::write(&file, &sm1.token).unwrap();
+    until("it is let in", async || state_of(&sm2, "sm1").await == Some(State::Up)).await;
+    sm2.end().await;
+    sm1.end().await;
+}
+
+#[tokio::test]
+async fn an_order_reaches_the_peers_without_the_backend() {
+    let sm1 = World::begin("sm1", &[]).await;
+    let sm2 = World::begin("sm2", &[&sm1]).await;
+    until("they know each other", async || state_of(&sm2, "sm1").await == Some(State::Up)).await;
+    let order = json!({"kind": "emergency", "reason": "a drill", "author": "kim", "duration_ms": 60_000});
+    let given = sm2.post("/v1/orders", order).await;
+    assert_eq!((&given["effective"]["nodes"], &given["effective"]["of"]), (&json!(2), &json!(2)), "{given}");
+    let shown = sm1.get("/v1/posture").await;
+    assert_eq!(shown["posture"], "emergency");
+    assert_eq!(shown["order"]["author"], "kim");
+    assert!(sm1.actions().contains(&"order.handed_over".to_owned()));
+    sm2.end().await;
+    sm1.end().await;
+}
+
+#[tokio::test]
+async fn what_a_peer_does_is_told_here_once() {
+    let sm1 = World::begin("sm1", &[]).await;
+    let sm2 = World::begin("sm2", &[&sm1]).await;
+    let mut heard = sm2.seat.news.listen();
+    until("they know each other", async || state_of(&sm2, "sm1").await == Some(State::Up)).await;
+    sm1.post("/v1/marks", json!({"mark": "deploy", "text": "chat 4.2"})).await;
+    *sm1.puppet().posture.lock() = Posture::Emergency;
+    let mut told = Vec::new();
+    until("both are told", async || {
+        while let Ok(happening) = heard.try_recv() {
+            told.extend(Some(happening).filter(|happening| happening.node == "sm1"));
+        }
+        told.len() >= 2
+    })
+    .await;
+    let kinds: Vec<String> =
+        told.iter().map(|happening| serde_json::to_value(happening).unwrap()["kind"].to_string()).collect();
+    assert_eq!(kinds, ["\"mark\"", "\"posture\""]);
+    let kept = sm2.seat.history.happenings(0);
+    assert_eq!(kept.iter().filter(|happening| happening.node == "sm1").count(), 2);
+    sm2.end().await;
+    sm1.end().await;
+}
+
+#[tokio::test]
+async fn a_process_does_not_take_itself_for_another() {
+    // One list of peers in all configurations, this process included: its address is known before it listens only where a
+    // test asks for it, so a forwarder stands in.
+    let sm1 = World::begin("sm1", &[]).await;
+    let report = Report { view: sm1.seat.here(), now_ms: clock::unix_ms(), happenings: Vec::new() };
+    let sm2 = World::begin("sm2", &[&sm1]).await;
+    let mut round = Round::new(&sm2.seat, &sm2.seat.peers.peers[0]);
+    let own = NodeView { node: "sm2".into(), started_ms: Some(sm2.seat.started_ms), ..report.view.clone() };
+    round.on_report(Report { view: own, ..report }, 0, 0);
+    assert!(sm2.seat.peers.views().is_empty());
+    sm2.end().await;
+    sm1.end().await;
+}
