@@ -12,6 +12,7 @@ use std::sync::Arc;
 use std::task::{Context, Poll};
 use std::time::Duration;
 
+use buslane_shared::overload::hearing::Hearing;
 use buslane_shared::refusal::Code;
 use buslane_shared::wire::{self, client_frame, server_frame};
 use quinn::{Connection, ConnectionError, ReadError, WriteError};
@@ -176,6 +177,9 @@ pub(crate) struct Session {
     /// When the client was last heard, or last had an answer.
     heard: Instant,
     client_finished: bool,
+    /// How often it was refused lately, and until when it is left unread for that.
+    hearing: Hearing,
+    heard_again_at: Option<Instant>,
     /// Until when requests wait for the backend to know of the session. `None`: they wait no longer.
     register_by: Option<Instant>,
     /// When the session ends because the node is being stopped.
@@ -203,6 +207,8 @@ impl Session {
             work: Work::new(&port.node, port.desk.as_ref()),
             heard: now,
             client_finished: false,
+            hearing: Hearing::default(),
+            heard_again_at: None,
             register_by: Some(now + REGISTRATION_LIMIT),
             leave_at: None,
             timer: Box::pin(tokio::time::sleep_until(idle_at)),
@@ -251,10 +257,12 @@ impl Session {
     /// Takes what the client says.
     fn hear(&mut self, cx: &mut Context<'_>, now: Instant) -> Result<bool, End> {
         let (mut frames, mut bytes) = (0, 0);
+        if self.heard_again_at.is_some_and(|at| at <= now) {
+            self.heard_again_at = None;
+        }
         while frames < FRAMES_PER_ROUND
             && !self.client_finished
-            && self.out.has_room()
-            && !self.work.is_heavy()
+            && self.is_heard()
             && let Poll::Ready(heard) = self.talk.poll_next(cx)
         {
             match heard? {
@@ -266,7 +274,7 @@ impl Session {
             }
             frames += 1;
         }
-        if !self.out.has_room() || self.work.is_heavy() {
+        if !self.is_heard() {
             // It is we who do not read; the client may have sent the rest of its frame long ago.
             self.talk.pause();
         }
@@ -275,6 +283,11 @@ impl Session {
             self.meters().bytes_in.increment(bytes);
         }
         Ok(frames > 0)
+    }
+
+    /// Whether more of what the client says is read now.
+    fn is_heard(&self) -> bool {
+        self.out.has_room() && !self.work.is_heavy() && self.heard_again_at.is_none()
     }
 
     /// Sees to the bulk streams.
@@ -425,6 +438,7 @@ impl Session {
             self.work.earliest(),
             self.leave_at,
             self.register_by,
+            self.heard_again_at,
         ];
         limits.into_iter().flatten().fold(self.idle_at(), Instant::min)
     }
@@ -463,8 +477,21 @@ impl Session {
     fn refuse(&mut self, answer: wire::Answer) {
         if let Some(wire::answer::Result::Refusal(refusal)) = &answer.result {
             self.meters().on_refusal("request", refusal.code());
+            if refusal.code() == Code::Busy {
+                self.on_busy();
+            }
         }
         self.put(server_frame::Kind::Answer(answer));
+    }
+
+    /// Whoever goes on asking and is refused each time is left unread for a moment.
+    fn on_busy(&mut self) {
+        let clock = &self.residence.port.node.load.clock;
+        let now = Instant::now();
+        let now_nanos = clock.nanos(now);
+        if let Some(at) = self.hearing.on_refused(now_nanos) {
+            self.heard_again_at = Some(now + Duration::from_nanos(at - now_nanos));
+        }
     }
 
     fn meters(&self) -> &crate::meters::Meters {

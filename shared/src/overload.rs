@@ -13,6 +13,7 @@
 pub mod admission;
 pub mod brain;
 pub mod claims;
+pub mod hearing;
 pub mod lanes;
 pub mod leftover;
 pub mod level;
