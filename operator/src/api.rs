@@ -11,6 +11,7 @@ mod incidents;
 mod live;
 mod marks;
 mod nodes;
+mod openapi;
 mod status;
 mod traffic;
 mod users;
@@ -30,6 +31,7 @@ pub fn routes(seat: &Arc<Seat>) -> Router {
         live::routes(seat),
         marks::routes(seat),
         nodes::routes(seat),
+        openapi::routes(),
         status::routes(seat),
         traffic::routes(seat),
         users::routes(seat),

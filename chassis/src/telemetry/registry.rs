@@ -15,6 +15,7 @@ pub const METRICS: &[Metric] = &[
         &["why"],
         "Requests at the admin address without the right to them",
     ),
+    Metric::counter("buslane_admin_logins_total", &[], "Logins at the page of the admin address"),
     Metric::counter(
         "buslane_feed_reconnects_total",
         &[],
