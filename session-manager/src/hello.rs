@@ -58,9 +58,9 @@ pub(crate) struct Rejected {
     pub(crate) who: Option<(UserId, DeviceId)>,
 }
 
-impl From<Refusal> for Rejected {
+impl From<Refusal> for Box<Rejected> {
     fn from(refusal: Refusal) -> Self {
-        Self { refusal, who: None }
+        Self::new(Rejected { refusal, who: None })
     }
 }
 
@@ -75,13 +75,14 @@ struct Right {
 }
 
 /// Accepts or refuses a hello.
-pub(crate) fn verify(hello: &wire::Hello, facts: &Facts<'_>) -> Result<Verified, Rejected> {
+pub(crate) fn verify(hello: &wire::Hello, facts: &Facts<'_>) -> Result<Verified, Box<Rejected>> {
     let right = right(hello, facts)?;
     // What a sealed token says was checked by who sealed it; a defect there must still not become a session.
     let user: UserId = right.user.parse().map_err(|_| Refusal::of(Code::BadTicket))?;
     let device = DeviceId::try_from(&right.device).map_err(|_| Refusal::of(Code::BadTicket))?;
     if (facts.is_revoked)(&device, right.issued_at_ms) {
-        return Err(Rejected { refusal: Refusal::of(Code::Revoked), who: Some((user, device)) });
+        let who = Some((user, device));
+        return Err(Box::new(Rejected { refusal: Refusal::of(Code::Revoked), who }));
     }
     Ok(Verified {
         user,

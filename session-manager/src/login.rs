@@ -126,7 +126,8 @@ async fn accept(
             tally.on_ended(protocol, class, Outcome::Served);
             Ok(opened)
         }
-        Err(Denied { turned, who }) => {
+        Err(denied) => {
+            let Denied { turned, who } = *denied;
             let refusal = match turned {
                 Turned::Refused(refusal) => refusal,
                 Turned::Deferred(level) => defer(port, level),
@@ -158,14 +159,15 @@ struct Denied {
 }
 
 impl Denied {
-    fn of_nobody(refusal: Refusal) -> Self {
-        Self { turned: refusal.into(), who: None }
+    fn of_nobody(refusal: Refusal) -> Box<Self> {
+        Box::new(Self { turned: refusal.into(), who: None })
     }
 }
 
-impl From<Rejected> for Denied {
-    fn from(rejected: Rejected) -> Self {
-        Self { turned: rejected.refusal.into(), who: rejected.who }
+impl From<Box<Rejected>> for Box<Denied> {
+    fn from(rejected: Box<Rejected>) -> Self {
+        let Rejected { refusal, who } = *rejected;
+        Self::new(Denied { turned: refusal.into(), who })
     }
 }
 
@@ -174,7 +176,7 @@ fn open(
     exporter: &[u8; EXPORTER_BYTES],
     hello: &wire::Hello,
     mark: Option<Mark>,
-) -> Result<(Verified, Opened), Denied> {
+) -> Result<(Verified, Opened), Box<Denied>> {
     let node = &port.node;
     let facts = Facts {
         keys: &node.feed.keys(),
@@ -186,7 +188,7 @@ fn open(
     let verified = hello::verify(hello, &facts)?;
     match give_session(port, hello, &verified, mark) {
         Ok(opened) => Ok((verified, opened)),
-        Err(turned) => Err(Denied { turned, who: Some((verified.user, verified.device)) }),
+        Err(turned) => Err(Box::new(Denied { turned, who: Some((verified.user, verified.device)) })),
     }
 }
 
