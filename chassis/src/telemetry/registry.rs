@@ -28,6 +28,12 @@ pub const METRICS: &[Metric] = &[
         "Connections of roles that the backend did not take",
     ),
     Metric::counter("buslane_rpc_panics_total", &[], "Calls that ended by a fault of the program"),
+    Metric::gauge(
+        "buslane_first_packets_share",
+        Unit::Share,
+        &["port", "who"],
+        "Part of the first packets that the kernel lets through; who: known (with a knock) or stranger",
+    ),
     Metric::gauge("buslane_process_resident_bytes", Unit::Bytes, &[], "Resident memory of the process"),
     Metric::gauge("buslane_process_open_fds", Unit::Count, &[], "Open file descriptors"),
     Metric::gauge("buslane_process_uptime_seconds", Unit::Seconds, &[], "Time since the start"),
