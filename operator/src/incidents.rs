@@ -9,6 +9,7 @@
 
 mod export;
 mod incident;
+mod keeper;
 mod ledger;
 mod machine;
 mod notice;
@@ -22,7 +23,7 @@ pub(crate) mod testing;
 #[cfg(test)]
 mod tests;
 
-use std::collections::BTreeSet;
+use std::collections::BTreeMap;
 use std::io;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
@@ -31,14 +32,16 @@ use std::time::Duration;
 use buslane_chassis::clock;
 use buslane_chassis::shutdown::Shutdown;
 use parking_lot::Mutex;
+use tokio::sync::broadcast::error::{RecvError, TryRecvError};
 use tokio::sync::{Notify, broadcast, watch};
-use tokio::time::{MissedTickBehavior, interval, timeout};
+use tokio::time::{MissedTickBehavior, interval};
 
 use crate::happening::{Happening, News};
 use crate::notify::Messenger;
 use crate::view::{IncidentState, IncidentView, Severity};
 
 use incident::Incident;
+use keeper::{Kept, Undone, off_the_runtime};
 use ledger::{Effects, Ledger};
 use store::Store;
 
@@ -47,9 +50,6 @@ pub use notice::{Notice, Occasion};
 pub(crate) use rules::severity_name;
 pub(crate) use timeline::SELF;
 pub(crate) use words::{rfc3339, span, tidy, utc};
-
-/// How long the answer to a person's word waits for the disk.
-const KEEP_LIMIT: Duration = Duration::from_secs(3);
 
 /// How far a page may be behind before it misses some.
 const SHOWN_MAX: usize = 256;
@@ -90,20 +90,6 @@ pub struct Incidents {
     shown: broadcast::Sender<Arc<IncidentView>>,
 }
 
-/// What the disk does not know yet: numbers only, so it never grows beyond the incidents.
-#[derive(Debug, Default)]
-struct Undone {
-    changed: BTreeSet<u64>,
-    forgotten: BTreeSet<u64>,
-}
-
-/// How the last round of writing went.
-#[derive(Debug, Default)]
-struct Kept {
-    round: u64,
-    error: Option<String>,
-}
-
 impl Incidents {
     /// Reads those of a folder. Blocks.
     pub fn open(
@@ -133,8 +119,8 @@ impl Incidents {
         let heard = news.listen();
         let (incidents, token) = (Arc::clone(self), shutdown.token().clone());
         shutdown.tracker().spawn(async move {
-            let work = async { tokio::join!(incidents.listen(heard), incidents.keep()) };
-            token.run_until_cancelled(work).await;
+            let listening = token.run_until_cancelled(incidents.listen(heard));
+            tokio::join!(listening, incidents.keep(&token));
             incidents.write().await;
         });
     }
@@ -228,8 +214,8 @@ impl Incidents {
             tokio::select! {
                 happening = heard.recv() => match happening {
                     Ok(happening) => self.on_happening(&happening),
-                    Err(broadcast::error::RecvError::Lagged(count)) => self.on_missed(count),
-                    Err(broadcast::error::RecvError::Closed) => return,
+                    Err(RecvError::Lagged(count)) => self.on_missed(count),
+                    Err(RecvError::Closed) => return,
                 },
                 _ = seconds.tick() => self.on_tick(),
             }
@@ -283,68 +269,6 @@ impl Incidents {
         }
     }
 
-    async fn keep(&self) {
-        loop {
-            self.wake.notified().await;
-            self.write().await;
-        }
-    }
-
-    /// Brings the disk up to date, as far as it goes.
-    async fn write(&self) {
-        let undone = std::mem::take(&mut *self.undone.lock());
-        if undone.changed.is_empty() && undone.forgotten.is_empty() {
-            return;
-        }
-        let mut error = None;
-        for no in undone.changed {
-            if let Err(why) = self.append(no).await {
-                tracing::error!(no, error = %why, "lines of an incident were not written; it is tried again");
-                metrics::counter!("buslane_incident_writes_failed_total").increment(1);
-                self.undone.lock().changed.insert(no);
-                error = Some(why.to_string());
-            }
-        }
-        for no in undone.forgotten {
-            let store = Arc::clone(&self.store);
-            if let Err(why) = off_the_runtime(move || store.remove(no)).await {
-                tracing::warn!(no, error = %why, "the file of an old incident was not removed");
-            }
-        }
-        self.kept.send_modify(|kept| *kept = Kept { round: kept.round.wrapping_add(1), error });
-    }
-
-    async fn append(&self, no: u64) -> io::Result<()> {
-        let lines =
-            self.ledger.lock().warm(no).map(|incident| incident.unkept().to_vec()).unwrap_or_default();
-        let count = lines.len();
-        if count > 0 {
-            let store = Arc::clone(&self.store);
-            off_the_runtime(move || store.append(no, &lines)).await?;
-            self.ledger.lock().on_kept(no, count);
-        }
-        Ok(())
-    }
-
-    /// Waits a moment for the disk; why an incident's lines are not there, if so.
-    async fn until_kept(&self, no: u64) -> Option<String> {
-        let count = self.ledger.lock().warm(no).map_or(0, Incident::len);
-        let mut kept = self.kept.subscribe();
-        let has_kept = || self.ledger.lock().warm(no).is_none_or(|incident| incident.has_kept(count));
-        let wait = async {
-            while !has_kept() {
-                if kept.changed().await.is_err() {
-                    break;
-                }
-                if let Some(error) = kept.borrow_and_update().error.clone() {
-                    return Some(error);
-                }
-            }
-            None
-        };
-        timeout(KEEP_LIMIT, wait).await.unwrap_or_else(|_| Some("the disk has not answered yet".to_owned()))
-    }
-
     /// An incident whose lines are on the disk only; none: they are in memory, or there is no such incident.
     async fn read_cold(&self, no: u64) -> Result<Option<Incident>, ActError> {
         if !self.ledger.lock().is_cold(no) {
@@ -356,10 +280,28 @@ impl Incidents {
     }
 }
 
-async fn off_the_runtime<T: Send + 'static>(
-    work: impl FnOnce() -> io::Result<T> + Send + 'static,
-) -> io::Result<T> {
-    tokio::task::spawn_blocking(work).await.unwrap_or_else(|failed| Err(io::Error::other(failed)))
+/// The newest state of each incident that has changed since the last time; waits for the first. None: there are no more.
+pub(crate) async fn gather(
+    changes: &mut broadcast::Receiver<Arc<IncidentView>>,
+) -> Option<BTreeMap<u64, Arc<IncidentView>>> {
+    let mut gathered = BTreeMap::new();
+    loop {
+        let next = if gathered.is_empty() {
+            changes.recv().await
+        } else {
+            match changes.try_recv() {
+                Ok(changed) => Ok(changed),
+                Err(TryRecvError::Lagged(missed)) => Err(RecvError::Lagged(missed)),
+                Err(TryRecvError::Empty | TryRecvError::Closed) => return Some(gathered),
+            }
+        };
+        match next {
+            Ok(changed) => drop(gathered.insert(changed.no, changed)),
+            // Whatever was missed has changed again since, or is seen when it is asked for.
+            Err(RecvError::Lagged(missed)) => tracing::debug!(missed, "changes of incidents were not shown"),
+            Err(RecvError::Closed) => return None,
+        }
+    }
 }
 
 /// The state of this name.

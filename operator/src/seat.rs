@@ -6,6 +6,7 @@
 use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::sync::{Arc, OnceLock};
+use std::time::Duration;
 
 use axum::Router;
 use buslane_chassis::admin::TokenError;
@@ -34,6 +35,9 @@ use crate::{probe, sampler};
 
 /// Says when a certificate ends; none: it cannot be read. Asked each second: a reload may have brought another.
 pub type CertificateEnds = Arc<dyn Fn() -> Option<UnixMs> + Send + Sync>;
+
+/// Between two events about the same incident on a page.
+const INCIDENTS_APART: Duration = Duration::from_millis(250);
 
 /// What a process gives its seat.
 pub struct Parts {
@@ -173,6 +177,7 @@ impl Seat {
         self.messenger.run(&self.news, shutdown);
         self.incidents.run(&self.news, shutdown);
         self.remember(shutdown);
+        self.show_incidents(shutdown);
         self.keep_alive(shutdown);
         sampler::run(self, shutdown);
         Peers::run(self, shutdown);
@@ -199,6 +204,22 @@ impl Seat {
                 }
             };
             token.run_until_cancelled(remembering).await;
+        });
+    }
+
+    /// Tells whoever keeps a page open what becomes of incidents.
+    fn show_incidents(self: &Arc<Self>, shutdown: &Shutdown) {
+        let (seat, token, mut changes) =
+            (Arc::clone(self), shutdown.token().clone(), self.incidents.changes());
+        shutdown.tracker().spawn(async move {
+            let showing = async {
+                while let Some(changed) = incidents::gather(&mut changes).await {
+                    changed.values().for_each(|incident| seat.live.tell("incident", incident.as_ref()));
+                    // One happening is written into every open incident: once for all of a burst is enough.
+                    tokio::time::sleep(INCIDENTS_APART).await;
+                }
+            };
+            token.run_until_cancelled(showing).await;
         });
     }
 

@@ -16,6 +16,8 @@
 //! Whatever changes an incident is in the audit before it is done, and its answer has `not_kept`: why it would not survive a
 //! restart, or null.
 
+mod asked;
+
 use std::sync::Arc;
 
 use axum::extract::{Path, Query, State};
@@ -25,13 +27,15 @@ use axum::routing::{get, post};
 use axum::{Extension, Json, Router};
 use buslane_chassis::admin::{Principal, error};
 use buslane_chassis::clock;
-use serde::{Deserialize, Serialize};
+use serde::Serialize;
 use serde_json::{Value, json};
+
+use asked::{Acknowledging, Grading, Moving, Noting, Opening, Silencing, Testing, Which};
 
 use super::answer::{absent, internal, result, text, unwritable, wrong};
 use crate::incidents::{ActError, Word, WordError, state_named};
 use crate::seat::Seat;
-use crate::view::{IncidentState, IncidentView, Severity};
+use crate::view::IncidentView;
 
 /// Longest silence: nothing is wrong for longer than a day without anybody wanting to hear of it again.
 const SILENCE_MS_MAX: u64 = 24 * 60 * 60 * 1_000;
@@ -58,79 +62,6 @@ struct Changed {
     incident: IncidentView,
     /// Why it would not survive a restart.
     not_kept: Option<String>,
-}
-
-#[derive(Debug, Deserialize)]
-#[serde(deny_unknown_fields)]
-struct Which {
-    state: Option<String>,
-}
-
-#[derive(Debug, Deserialize)]
-#[serde(deny_unknown_fields)]
-struct Opening {
-    title: String,
-    severity: Severity,
-    #[serde(default)]
-    reason: String,
-    #[serde(default)]
-    author: String,
-}
-
-#[derive(Debug, Deserialize)]
-#[serde(deny_unknown_fields)]
-struct Acknowledging {
-    #[serde(default)]
-    reason: String,
-    #[serde(default)]
-    author: String,
-}
-
-#[derive(Debug, Deserialize)]
-#[serde(deny_unknown_fields)]
-struct Silencing {
-    duration_ms: u64,
-    #[serde(default)]
-    reason: String,
-    #[serde(default)]
-    author: String,
-}
-
-#[derive(Debug, Deserialize)]
-#[serde(deny_unknown_fields)]
-struct Noting {
-    text: String,
-    #[serde(default)]
-    author: String,
-}
-
-#[derive(Debug, Deserialize)]
-#[serde(deny_unknown_fields)]
-struct Moving {
-    state: IncidentState,
-    #[serde(default)]
-    reason: String,
-    #[serde(default)]
-    author: String,
-}
-
-#[derive(Debug, Deserialize)]
-#[serde(deny_unknown_fields)]
-struct Grading {
-    severity: Severity,
-    #[serde(default)]
-    reason: String,
-    #[serde(default)]
-    author: String,
-}
-
-#[derive(Debug, Deserialize)]
-#[serde(deny_unknown_fields)]
-struct Testing {
-    #[serde(default)]
-    reason: String,
-    #[serde(default)]
-    author: String,
 }
 
 /// What is answered to whoever asks for what cannot be.

@@ -1,5 +1,8 @@
 use std::time::Instant;
 
+use tokio::time::timeout;
+
+use super::keeper::KEEP_LIMIT;
 use super::testing::{alert, happened, mark};
 use super::*;
 use crate::happening::What;
@@ -131,4 +134,19 @@ async fn a_folder_that_cannot_be_used_is_an_error_with_a_remedy() {
     let messenger = Messenger::open(&crate::config::Notify::default(), "n1").unwrap();
     let error = Incidents::open(dir.path(), None, messenger).unwrap_err().to_string();
     assert!(error.contains("see to the folder"), "{error}");
+}
+
+#[tokio::test]
+async fn a_burst_is_shown_once_for_each_incident() {
+    let (tell, mut changes) = broadcast::channel(4);
+    for (no, entries) in [(1, 1), (2, 1), (1, 2), (1, 3), (2, 2)] {
+        let mut view = Incident::unknown(no, 0).view().clone();
+        view.entries = entries;
+        tell.send(Arc::new(view)).unwrap();
+    }
+    let gathered = gather(&mut changes).await.unwrap();
+    let shown: Vec<(u64, usize)> = gathered.values().map(|view| (view.no, view.entries)).collect();
+    assert_eq!(shown, [(1, 3), (2, 2)]);
+    drop(tell);
+    assert!(gather(&mut changes).await.is_none());
 }

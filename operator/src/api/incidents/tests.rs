@@ -122,3 +122,14 @@ async fn a_test_of_the_notifications_says_who_was_not_told() {
     assert_eq!(world.actions(), ["notify.test"]);
     world.end().await;
 }
+
+#[tokio::test]
+async fn a_page_hears_of_incidents_as_they_change() {
+    let world = World::begin("sm1", &[]).await;
+    let mut stream = world.stream("/v1/live").await;
+    crate::testing::read_until(&mut stream, "event: hello").await;
+    opened(&world).await;
+    let seen = crate::testing::read_until(&mut stream, "Phones are hot").await;
+    assert!(seen.contains("event: incident"), "{seen}");
+    world.end().await;
+}

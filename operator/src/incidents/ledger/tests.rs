@@ -2,7 +2,7 @@ use super::*;
 use crate::happening::What;
 use crate::incidents::incident::{ENTRIES_MAX, WORDS_MAX};
 use crate::incidents::testing::{alert, happened, mark};
-use crate::view::IncidentState;
+use crate::view::{Alert, IncidentState};
 
 const SECOND: u64 = 1_000;
 const MINUTE: u64 = 60 * SECOND;
