@@ -8,6 +8,7 @@ use std::collections::HashSet;
 use std::net::SocketAddr;
 use std::time::Duration;
 
+use buslane_chassis::oversee::DrainWish;
 use buslane_client::{
     AppState, Change, Client, CloseReason, Content, EnrolRight, Error, Event, NotifyMode, NotifySettings,
     Options, Posture, Role, SendState, State, Storage,
@@ -406,6 +407,38 @@ async fn a_session_that_began_at_the_back_is_at_the_front_once_the_app_is_opened
     let heard = messages(&mut of_alice, 50).await;
     assert_eq!(texts(&heard), (0..50).map(|n| n.to_string()).collect::<Vec<_>>());
     alice.send(room, "here").await.unwrap().receipt().await.unwrap();
+    alice.close().await;
+    bob.close().await;
+    up.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_node_that_drains_and_is_taken_back_costs_its_clients_a_wait_and_nothing_else() {
+    let folder = tempfile::tempdir().unwrap();
+    // The only one there is: nobody else can take them meanwhile.
+    let up = Site::new(folder.path()).up(|config| config.times.drain_ms = 500).await;
+    let (alice, bob) = (connected(up.options("alice")).await, connected(up.options("bob")).await);
+    let room = alice.room_direct(bob.user()).await.unwrap().id;
+    let mut of_bob = bob.events();
+    up.overseer.drain(DrainWish::Begin { per_s: Some(50.0) }).unwrap();
+    for client in [&alice, &bob] {
+        until(client, |state| !state.is_up()).await;
+    }
+    eventually("nobody is left", || up.overseer.drain_state().sessions == 0).await;
+    let meanwhile = alice.send(room, "meanwhile").await.unwrap();
+    up.overseer.drain(DrainWish::End).unwrap();
+    let receipt = meanwhile.receipt().await.unwrap();
+    assert_eq!((receipt.seq, receipt.duplicate), (1, false));
+    assert_eq!(texts(&messages(&mut of_bob, 1).await), ["meanwhile"]);
+
+    // One session is ended: its client says why, and when it will be back.
+    let device = up.overseer.sessions("alice").remove(0).device;
+    assert!(up.overseer.disconnect("alice", &device));
+    let state = until(&alice, |state| !state.is_up()).await;
+    let State::Reconnecting { next_in, cause, .. } = &state else { panic!("{state:?}") };
+    assert_eq!(cause.name(), "disconnected");
+    assert!(*next_in >= Duration::from_secs(5), "{next_in:?}");
+    assert!(bob.state().borrow().is_up());
     alice.close().await;
     bob.close().await;
     up.stop().await;

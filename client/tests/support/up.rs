@@ -9,6 +9,7 @@ use buslane_backend::Service;
 use buslane_chassis::api::Backend;
 use buslane_chassis::clock;
 use buslane_chassis::feed::Feed;
+use buslane_chassis::oversee::Overseer;
 use buslane_chassis::shutdown::Shutdown;
 use buslane_chassis::tls::{Authority, Identity};
 use buslane_client::{CaSource, Options, Storage};
@@ -41,6 +42,7 @@ pub struct Up {
     pub front: SocketAddr,
     pub wake: SocketAddr,
     pub service: Arc<Service>,
+    pub overseer: Arc<dyn Overseer>,
     orders: watch::Sender<Arc<Orders>>,
     ca: String,
     shutdown: Shutdown,
@@ -73,6 +75,7 @@ impl Site {
         let manager = SessionManager::bind(config, &identity, backend.clone(), feed, &shutdown).unwrap();
         let (orders, ordered) = watch::channel(Arc::new(Orders::default()));
         let manager = manager.obeying(ordered);
+        let overseer = manager.overseer();
 
         let feed = Feed::follow(backend.clone(), wire::RoleKind::Gateway, "gate", &shutdown);
         let config = buslane_gateway::Config { listen, enrolment: Enrolment::Open, ..Default::default() };
@@ -93,6 +96,7 @@ impl Site {
             front,
             wake,
             service,
+            overseer,
             orders,
             ca: self.authority.certificate().to_owned(),
             shutdown,
