@@ -182,6 +182,21 @@ fn within(value: &DeValue<'_>, offset: usize, key: &mut Vec<String>) -> bool {
     }
 }
 
+/// The line on which a value is written, under this path of keys; `None` where it is not written.
+pub fn line_of(text: &str, path: &[String]) -> Option<usize> {
+    let table = DeTable::parse(text).ok()?;
+    let mut table = table.get_ref();
+    let (last, tables) = path.split_last()?;
+    for part in tables {
+        match table.iter().find(|(name, _)| name.get_ref() == part)?.1.get_ref() {
+            DeValue::Table(inner) => table = inner,
+            _ => return None,
+        }
+    }
+    let (name, _) = table.iter().find(|(name, _)| name.get_ref() == last)?;
+    Some(line_at(text, name.span().start))
+}
+
 /// The line on which a checked key stands; 0 if it is not written there (its default is wrong together with the rest).
 fn line_of_key(text: &str, key: &str) -> usize {
     let Ok(table) = DeTable::parse(text) else { return 0 };

@@ -6,8 +6,8 @@
 use clap::{CommandFactory, FromArgMatches, Parser, Subcommand};
 
 use crate::commands::{
-    account, backup, chat, config, ctl, demo, drill, keys, load, restore, role, room, send, simulate, tail,
-    up,
+    account, backup, chat, completions, config, ctl, demo, docs, drill, keys, load, man, restore, role, room,
+    send, simulate, tail, top, up,
 };
 use crate::failure::Failure;
 use crate::output::Output;
@@ -66,7 +66,9 @@ enum Command {
     /// Your account: devices, codes, blocks
     Account(account::AccountArgs),
     /// Operate a running server
-    Ctl(ctl::CtlArgs),
+    Ctl(Box<ctl::CtlArgs>),
+    /// Watch a running server in this terminal
+    Top(top::TopArgs),
     /// The keys that seal the store
     Keys(keys::KeysArgs),
     /// Copy everything stored into one file, while the server runs or not
@@ -81,6 +83,13 @@ enum Command {
     Drill(drill::DrillArgs),
     /// Run a model of a node under storms, against other policies
     Simulate(simulate::SimulateArgs),
+    /// Print what a shell needs to complete this command line
+    Completions(completions::CompletionsArgs),
+    /// Write the manual pages
+    Man(man::ManArgs),
+    /// Print pages of the documentation that are made from the code
+    #[command(hide = true)]
+    Docs(docs::DocsArgs),
 }
 
 impl Cli {
@@ -90,7 +99,8 @@ impl Cli {
         Self::from_arg_matches_mut(&mut matches)
     }
 
-    fn whole() -> clap::Command {
+    /// The whole command line, with its examples.
+    pub fn whole() -> clap::Command {
         Self::command().mut_subcommands(with_examples)
     }
 
@@ -113,7 +123,8 @@ impl Cli {
             Command::Tail(args) => tail::run(args, output),
             Command::Room(args) => room::run(args, output),
             Command::Account(args) => account::run(args, output),
-            Command::Ctl(args) => ctl::run(args, output),
+            Command::Ctl(args) => ctl::run(*args, output),
+            Command::Top(args) => top::run(&args, output),
             Command::Keys(args) => keys::run(args, output),
             Command::Backup(args) => backup::run(args, output),
             Command::Restore(args) => restore::run(args, output),
@@ -121,6 +132,9 @@ impl Cli {
             Command::Demo(args) => demo::run(&args, output),
             Command::Drill(args) => drill::run(args, output),
             Command::Simulate(args) => simulate::run(args, output),
+            Command::Completions(args) => completions::run(&args),
+            Command::Man(args) => man::run(&args, output),
+            Command::Docs(args) => docs::run(&args, output),
         }
     }
 }

@@ -3,18 +3,22 @@
 pub mod account;
 pub mod backup;
 pub mod chat;
+pub mod completions;
 pub mod config;
 pub mod ctl;
 pub mod demo;
+pub mod docs;
 pub mod drill;
 pub mod keys;
 pub mod load;
+pub mod man;
 pub mod restore;
 pub mod role;
 pub mod room;
 pub mod send;
 pub mod simulate;
 pub mod tail;
+pub mod top;
 pub mod up;
 
 use buslane_chassis::telemetry::{self, LogConfig};

@@ -59,8 +59,13 @@ impl Output {
 
 /// Prints a line on stdout at once.
 pub fn print_line(line: &str) -> Result<(), Failure> {
+    write_all(format!("{line}\n").as_bytes())
+}
+
+/// Writes to stdout at once, as it is.
+pub fn write_all(bytes: &[u8]) -> Result<(), Failure> {
     let mut out = io::stdout().lock();
-    writeln!(out, "{line}").and_then(|()| out.flush()).map_err(|e| match e.kind() {
+    out.write_all(bytes).and_then(|()| out.flush()).map_err(|e| match e.kind() {
         io::ErrorKind::BrokenPipe => Failure::output_closed(),
         _ => Failure::new(Exit::Refused, "output", format!("cannot write to stdout: {e}")),
     })

@@ -3,13 +3,10 @@
 
 use std::io;
 use std::net::SocketAddr;
-use std::path::Path;
 use std::process;
 use std::sync::Arc;
 use std::time::Duration;
 
-use axum::Router;
-use buslane_chassis::admin::{Admin, Token};
 use buslane_chassis::feed::Feed;
 use buslane_chassis::quic::EndpointError;
 use buslane_chassis::readiness::{Check, Readiness};
@@ -20,6 +17,8 @@ use buslane_store::boundary::StoreError;
 use tokio::signal::unix::{Signal, SignalKind, signal};
 
 use crate::failure::{Exit, Failure};
+use crate::registry;
+use crate::service::{self, Watchdog};
 
 /// How long clients and requests under way may take once the end has begun.
 const FRONT_LIMIT: Duration = Duration::from_secs(10);
@@ -63,6 +62,7 @@ impl Process {
         telemetry::init(log);
         // Before anything is opened: what is looked up earlier would count nothing.
         metrics()?;
+        registry::describe();
         tls::install_provider();
         let heard = |kind| signal(kind).map_err(|e| system("signals cannot be heard", &e));
         let signals = Signals {
@@ -73,29 +73,9 @@ impl Process {
         Ok(Self { front: Shutdown::new(), back: Shutdown::new(), readiness: Readiness::new(), signals })
     }
 
-    /// Starts the admin surface. Where it listens.
-    pub async fn admin(
-        &self,
-        addr: SocketAddr,
-        token: &Path,
-        routes: Option<Router>,
-    ) -> Result<SocketAddr, Failure> {
-        let token = Token::load_or_create(token)
-            .map_err(|e| Failure::new(Exit::Data, "admin_token", e.to_string()))?;
-        let metrics = metrics()?;
-        telemetry::keep_up(metrics.clone(), &self.back);
-        let mut admin = Admin::new(token, self.readiness.clone(), metrics);
-        if let Some(routes) = routes {
-            admin = admin.merge(routes);
-        }
-        let bound = admin.bind(addr).await.map_err(|e| cannot_listen(addr, "TCP", &e, "--admin"))?;
-        let addr = bound.local_addr();
-        if !addr.ip().is_loopback() {
-            tracing::warn!(%addr, "the admin surface is plain HTTP: put it behind a proxy with TLS, or on loopback");
-        }
-        let front = self.front.clone();
-        self.front.tracker().spawn(async move { bound.run(&front).await });
-        Ok(addr)
+    /// What is counted.
+    pub fn metrics(&self) -> Result<PrometheusHandle, Failure> {
+        metrics()
     }
 
     /// A check that says what `trouble` says.
@@ -146,20 +126,27 @@ impl Process {
 
     /// Waits for the signal to stop; `on_hangup` runs whenever the process is asked to read its certificates again.
     pub async fn until_stopped(&mut self, on_hangup: impl Fn() -> Result<(), TlsError>) {
+        let mut watchdog = Watchdog::of_this_process();
         loop {
             tokio::select! {
                 _ = self.signals.interrupt.recv() => return,
                 _ = self.signals.terminate.recv() => return,
-                _ = self.signals.hangup.recv() => match on_hangup() {
-                    Ok(()) => tracing::info!("the certificates were read again"),
-                    Err(error) => tracing::error!(%error, "the certificates stay as they were"),
-                },
+                _ = self.signals.hangup.recv() => {
+                    service::reloading();
+                    match on_hangup() {
+                        Ok(()) => tracing::info!("the certificates were read again"),
+                        Err(error) => tracing::error!(%error, "the certificates stay as they were"),
+                    }
+                    service::ready();
+                }
+                () = watchdog.due() => watchdog.feed().await,
             }
         }
     }
 
     /// Ends in order, within limits. A second signal ends it at once.
     pub async fn end(self) {
+        service::stopping();
         let Signals { mut interrupt, mut terminate, .. } = self.signals;
         let in_order = async {
             if !self.front.finish(FRONT_LIMIT).await {

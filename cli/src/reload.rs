@@ -9,14 +9,21 @@ use std::sync::Arc;
 
 use buslane_chassis::audit::{self, Audit, Entry};
 use buslane_chassis::shutdown::Shutdown;
+use buslane_operator::Seat;
+use buslane_operator::happening::What;
 use buslane_session_manager::{Config, Tuner};
 use parking_lot::Mutex;
 use serde_json::Value;
 
+use crate::commands::ctl::changes;
+use crate::effective::Shown;
 use crate::failure::{Exit, Failure};
 
 /// The action that the audit shows for it.
 pub const CONFIG_RELOAD: &str = "config.reload";
+
+/// The table that is read again.
+const TABLE: &str = "session_manager.overload";
 
 /// Reads a whole file, and gives the part of the session manager.
 pub type Read = fn(&Path) -> Result<Config, Failure>;
@@ -28,6 +35,8 @@ pub struct Reload {
     tuner: Tuner,
     audit: Arc<Audit>,
     shutdown: Shutdown,
+    seat: Arc<Seat>,
+    shown: Arc<Shown>,
     /// As they stand in the file that holds now.
     table: Mutex<Value>,
 }
@@ -42,11 +51,19 @@ pub enum Outcome {
 }
 
 impl Reload {
-    /// For a file that was just read.
-    pub fn new(path: &Path, read: Read, tuner: Tuner, audit: &Arc<Audit>, shutdown: &Shutdown) -> Arc<Self> {
+    /// For a file that was just read. The seat is told what changes, and what is shown changes with it.
+    pub fn new(
+        path: &Path,
+        read: Read,
+        tuner: Tuner,
+        seat: &Arc<Seat>,
+        shown: &Arc<Shown>,
+        shutdown: &Shutdown,
+    ) -> Arc<Self> {
         let table = Mutex::new(table(path).unwrap_or_default());
-        let (audit, shutdown) = (Arc::clone(audit), shutdown.clone());
-        Arc::new(Self { path: path.to_owned(), read, tuner, audit, shutdown, table })
+        let audit = Arc::clone(seat.audit());
+        let (seat, shown, shutdown) = (Arc::clone(seat), Arc::clone(shown), shutdown.clone());
+        Arc::new(Self { path: path.to_owned(), read, tuner, audit, shutdown, seat, shown, table })
     }
 
     /// Reads the file again in a task of its own; what came of it is in the log.
@@ -80,6 +97,9 @@ impl Reload {
         let unwritable = |e: audit::AuditError| Failure::new(Exit::Data, "audit_unwritable", e.to_string());
         self.audit.write(entry).map_err(unwritable)?;
         self.tuner.set_overload(settings).map_err(|e| Failure::usage(e.to_string()))?;
+        let keys = changes::keys(&known, &now);
+        self.shown.take_table(TABLE);
+        self.seat.tell(What::Reloaded { author: audit::SELF.to_owned(), keys });
         *known = now;
         Ok(Outcome::Changed)
     }

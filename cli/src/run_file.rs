@@ -24,6 +24,9 @@ pub struct RunFile {
     pub wake: SocketAddr,
     /// The admin surface.
     pub admin: SocketAddr,
+    /// Whether TLS is spoken there.
+    #[serde(default)]
+    pub admin_tls: bool,
     /// The certificate authority that clients trust.
     pub ca: PathBuf,
     /// The data folder.
@@ -66,6 +69,7 @@ mod tests {
             front: "127.0.0.1:2".parse().unwrap(),
             wake: "127.0.0.1:3".parse().unwrap(),
             admin: "127.0.0.1:4".parse().unwrap(),
+            admin_tls: true,
             ca: "/ca.pem".into(),
             data: dir.path().into(),
             pid: 7,

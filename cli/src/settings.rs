@@ -6,13 +6,14 @@
 use std::net::{Ipv4Addr, SocketAddr};
 use std::path::{Path, PathBuf};
 
+use buslane_chassis::admin::tls::Settings as AdminTls;
 use buslane_chassis::config::{self, ConfigError};
 use buslane_chassis::telemetry::LogConfig;
 use buslane_store::FREE_BYTES_MIN;
 use buslane_store::fjall_engine::Options;
 use garde::Validate;
-use serde::Deserialize;
 use serde::de::DeserializeOwned;
+use serde::{Deserialize, Serialize};
 
 use crate::failure::Failure;
 use crate::home;
@@ -24,7 +25,7 @@ const ADMIN_PORT: u16 = 7480;
 const KEY_FILE: &str = "kek.json";
 
 /// Settings of an `up`: `config.toml` in its data folder.
-#[derive(Debug, Clone, Deserialize, Validate)]
+#[derive(Debug, Clone, Deserialize, Serialize, Validate)]
 #[serde(default, deny_unknown_fields)]
 pub struct Up {
     /// TCP address of the admin surface.
@@ -54,6 +55,12 @@ pub struct Up {
     /// The backend.
     #[garde(dive)]
     pub backend: buslane_backend::Config,
+    /// The operator's seat: peers, probe, who is told.
+    #[garde(dive)]
+    pub console: buslane_operator::Config,
+    /// TLS on the admin address.
+    #[garde(dive)]
+    pub admin_tls: Option<AdminTls>,
 }
 
 impl Default for Up {
@@ -68,12 +75,14 @@ impl Default for Up {
             gateway: buslane_gateway::Config::default(),
             session_manager: buslane_session_manager::Config::default(),
             backend: buslane_backend::Config::default(),
+            console: buslane_operator::Config::default(),
+            admin_tls: None,
         }
     }
 }
 
 /// Settings of the storage engine.
-#[derive(Debug, Clone, Deserialize, Validate)]
+#[derive(Debug, Clone, Deserialize, Serialize, Validate)]
 #[serde(default, deny_unknown_fields)]
 pub struct Store {
     /// MiB of memory for blocks that were read.
@@ -100,7 +109,7 @@ impl From<&Store> for Options {
 }
 
 /// Where a role's certificate is; paths are relative to the configuration file.
-#[derive(Debug, Clone, Deserialize, Validate)]
+#[derive(Debug, Clone, Deserialize, Serialize, Validate)]
 #[serde(deny_unknown_fields)]
 pub struct Tls {
     /// The authority that made the certificates of all roles.
@@ -115,7 +124,7 @@ pub struct Tls {
 }
 
 /// What every role apart has.
-#[derive(Debug, Clone, Deserialize, Validate)]
+#[derive(Debug, Clone, Deserialize, Serialize, Validate)]
 #[serde(deny_unknown_fields)]
 pub struct Process {
     /// TCP address of the admin surface.
@@ -124,10 +133,14 @@ pub struct Process {
     /// File with the admin token; made where there is none.
     #[garde(skip)]
     pub admin_token: PathBuf,
+    /// Names under which browsers reach the admin surface, besides addresses and those of loopback.
+    #[serde(default)]
+    #[garde(length(max = 64))]
+    pub hosts: Vec<String>,
 }
 
 /// Settings of a gateway apart.
-#[derive(Debug, Clone, Deserialize, Validate)]
+#[derive(Debug, Clone, Deserialize, Serialize, Validate)]
 #[serde(deny_unknown_fields)]
 pub struct Gateway {
     /// Always `gateway`: a file is for one role.
@@ -139,6 +152,10 @@ pub struct Gateway {
     /// Address of the backend, `host:port`.
     #[garde(length(min = 3))]
     pub backend: String,
+    /// Its folder, for the operators' tokens, orders and incidents, and the audit.
+    #[serde(default = "gateway_data")]
+    #[garde(skip)]
+    pub data: PathBuf,
     /// The process.
     #[garde(dive)]
     pub process: Process,
@@ -153,10 +170,18 @@ pub struct Gateway {
     #[serde(default)]
     #[garde(dive)]
     pub gateway: buslane_gateway::Config,
+    /// The operator's seat: peers, probe, who is told.
+    #[serde(default)]
+    #[garde(dive)]
+    pub console: buslane_operator::Config,
+    /// TLS on the admin address.
+    #[serde(default)]
+    #[garde(dive)]
+    pub admin_tls: Option<AdminTls>,
 }
 
 /// Settings of a session manager apart.
-#[derive(Debug, Clone, Deserialize, Validate)]
+#[derive(Debug, Clone, Deserialize, Serialize, Validate)]
 #[serde(deny_unknown_fields)]
 pub struct SessionManager {
     /// Always `session-manager`: a file is for one role.
@@ -183,6 +208,18 @@ pub struct SessionManager {
     #[serde(default)]
     #[garde(dive)]
     pub session_manager: buslane_session_manager::Config,
+    /// The operator's seat: peers, probe, who is told.
+    #[serde(default)]
+    #[garde(dive)]
+    pub console: buslane_operator::Config,
+    /// TLS on the admin address.
+    #[serde(default)]
+    #[garde(dive)]
+    pub admin_tls: Option<AdminTls>,
+}
+
+fn gateway_data() -> PathBuf {
+    "gateway.data".into()
 }
 
 fn session_manager_data() -> PathBuf {
@@ -190,7 +227,7 @@ fn session_manager_data() -> PathBuf {
 }
 
 /// Settings of a backend apart.
-#[derive(Debug, Clone, Deserialize, Validate)]
+#[derive(Debug, Clone, Deserialize, Serialize, Validate)]
 #[serde(deny_unknown_fields)]
 pub struct Backend {
     /// Always `backend`: a file is for one role.
@@ -223,6 +260,14 @@ pub struct Backend {
     #[serde(default)]
     #[garde(dive)]
     pub backend: buslane_backend::Config,
+    /// The operator's seat: peers, probe, who is told.
+    #[serde(default)]
+    #[garde(dive)]
+    pub console: buslane_operator::Config,
+    /// TLS on the admin address.
+    #[serde(default)]
+    #[garde(dive)]
+    pub admin_tls: Option<AdminTls>,
 }
 
 fn is_role(expected: &'static str) -> impl Fn(&String, &()) -> garde::Result {

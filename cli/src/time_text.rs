@@ -16,6 +16,21 @@ pub fn hour_minute(ms: UnixMs) -> String {
     at(ms).map_or_else(String::new, |t| format!("{:02}:{:02}Z", t.hour(), t.minute()))
 }
 
+/// How long something takes or took, in the unit that people would use: "850 ms", "12 s", "3 min", "5 h", "2 days".
+pub fn span(ms: u64) -> String {
+    const S: u64 = 1_000;
+    const MIN: u64 = 60 * S;
+    const HOUR: u64 = 60 * MIN;
+    const DAY: u64 = 24 * HOUR;
+    match ms {
+        0..S => format!("{ms} ms"),
+        S..=119_999 => format!("{} s", ms / S),
+        ..HOUR => format!("{} min", ms / MIN),
+        HOUR..=172_799_999 => format!("{} h", ms / HOUR),
+        _ => format!("{} days", ms / DAY),
+    }
+}
+
 fn at(ms: UnixMs) -> Option<OffsetDateTime> {
     OffsetDateTime::from_unix_timestamp_nanos(i128::from(ms) * 1_000_000).ok()
 }
@@ -29,6 +44,12 @@ mod tests {
         assert_eq!(rfc3339(1_795_233_016_123), "2026-11-21T03:50:16.123Z");
         assert_eq!(hour_minute(1_795_233_016_123), "03:50Z");
         assert_eq!(rfc3339(0), "1970-01-01T00:00:00Z");
+    }
+
+    #[test]
+    fn spans_are_in_the_unit_that_people_would_use() {
+        let said = [0, 999, 1_000, 119_999, 120_000, 3_599_999, 3_600_000, 172_800_000].map(span);
+        assert_eq!(said, ["0 ms", "999 ms", "1 s", "119 s", "2 min", "59 min", "1 h", "2 days"]);
     }
 
     #[test]

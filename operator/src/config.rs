@@ -1,7 +1,7 @@
 //! Settings of the operator's seat: `[console]` in the configuration file.
 
 use std::net::SocketAddr;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 use garde::Validate;
 use serde::{Deserialize, Serialize, Serializer};
@@ -28,6 +28,16 @@ pub struct Config {
     pub expected_recovery_s: Option<u32>,
 }
 
+impl Config {
+    /// Makes the paths relative to the folder of the configuration file.
+    pub fn relative_to(&mut self, folder: &Path) {
+        let password = self.notify.email.as_mut().and_then(|email| email.password_file.as_mut());
+        for path in [self.peer_token.as_mut(), password].into_iter().flatten() {
+            *path = folder.join(&*path);
+        }
+    }
+}
+
 /// Settings of the probe: a client that enters, sends and receives.
 #[derive(Debug, Clone, Deserialize, Serialize, Validate)]
 #[serde(deny_unknown_fields, default)]
@@ -38,11 +48,14 @@ pub struct Probe {
     /// Seconds after which a probe has failed.
     #[garde(range(min = 1, max = 60))]
     pub limit_s: u32,
+    /// The gate that it goes to, where the process that probes has none itself: a backend.
+    #[garde(skip)]
+    pub gate: Option<SocketAddr>,
 }
 
 impl Default for Probe {
     fn default() -> Self {
-        Self { every_s: 10, limit_s: 5 }
+        Self { every_s: 10, limit_s: 5, gate: None }
     }
 }
 

@@ -95,3 +95,11 @@ fn a_missing_file_and_a_folder_are_told_apart() {
     let unreadable = load::<Sample>(folder.path()).unwrap_err();
     assert!(matches!(unreadable, ConfigError::Unreadable { .. }), "{unreadable}");
 }
+
+#[test]
+fn what_is_written_is_found_on_its_line_and_a_default_is_on_none() {
+    let text = "a = 1\n[t]\nb = { c = 2 }\n\"d.e\" = 3\n";
+    let line = |path: &[&str]| line_of(text, &path.iter().map(ToString::to_string).collect::<Vec<_>>());
+    assert_eq!([line(&["a"]), line(&["t", "b", "c"]), line(&["t", "d.e"])], [Some(1), Some(3), Some(4)]);
+    assert_eq!([line(&["t", "c"]), line(&["a", "b"]), line(&[])], [None; 3]);
+}

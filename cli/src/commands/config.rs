@@ -1,21 +1,22 @@
-//! `config`: make the files for roles apart, and check files before they are used.
+//! `config`: make the files for roles apart, check files before they are used, and show what holds.
 //!
 //! `init` never overwrites anything: a second CA would lock out every client that has the first one.
 
-use std::io;
+mod shown;
+
 use std::path::{Path, PathBuf};
 
 use buslane_chassis::secret;
 use buslane_chassis::tls::{Authority, Role};
 use clap::{Args, Subcommand};
-use serde::Deserialize;
 use serde_json::json;
 
+use crate::admin_client::AdminArgs;
+use crate::effective::{Effective, Origin};
 use crate::failure::{Exit, Failure};
 use crate::folder;
 use crate::output::Output;
 use crate::process::explain_tls;
-use crate::settings;
 
 const GATEWAY: &str = include_str!("config/gateway.toml");
 const SESSION_MANAGER: &str = include_str!("config/session-manager.toml");
@@ -25,7 +26,12 @@ const EXAMPLES: &str = "\
 Examples:
   buslane config init --dir ./system                          three roles on this machine
   buslane config init --dir ./system --host chat.example.org  for clients from elsewhere
-  buslane config check ./system/gateway.toml";
+  buslane config check ./system/gateway.toml
+  buslane config print ./system/gateway.toml                  every setting, with where it comes from
+  buslane config diff                                         the running `up` against its file
+  buslane config diff ./old.toml ./new.toml
+
+diff ends with exit code 1 where there is a difference.";
 
 /// Arguments of `config`.
 #[derive(Debug, Args)]
@@ -51,13 +57,55 @@ enum ConfigCommand {
         /// A role's file, or the config.toml of an `up`
         file: PathBuf,
     },
+    /// Print every setting with its value and where it comes from: default, file and line, or flag
+    Print {
+        /// A file [default: what holds in the running process]
+        file: Option<PathBuf>,
+        /// Leave the defaults out
+        #[arg(long)]
+        no_defaults: bool,
+        #[command(flatten)]
+        admin: AdminArgs,
+    },
+    /// Compare a file with another one, or with what holds in the running process
+    Diff {
+        /// A file [default: the one that the running process has read]
+        file: Option<PathBuf>,
+        /// Another file [default: what holds in the running process]
+        other: Option<PathBuf>,
+        #[command(flatten)]
+        admin: AdminArgs,
+    },
 }
 
 /// Runs `config`.
 pub fn run(args: ConfigArgs, output: Output) -> Result<(), Failure> {
+    super::block_on(answer(args, output))
+}
+
+/// Does what is asked for.
+pub async fn answer(args: ConfigArgs, output: Output) -> Result<(), Failure> {
     match args.command {
         ConfigCommand::Init { dir, host } => init(&dir, &host, output),
         ConfigCommand::Check { file } => check(&file, output),
+        ConfigCommand::Print { file, no_defaults, admin } => {
+            let mut effective = match file {
+                Some(file) => Effective::read(&file)?,
+                None => shown::running(&admin).await?,
+            };
+            if no_defaults {
+                effective.settings.retain(|setting| setting.origin != Origin::Default);
+            }
+            shown::print(&effective, output)
+        }
+        ConfigCommand::Diff { file: Some(file), other: Some(other), .. } => {
+            shown::diff(&Effective::read(&file)?, &Effective::read(&other)?, output)
+        }
+        ConfigCommand::Diff { file, admin, .. } => {
+            let running = shown::running(&admin).await?;
+            let file = file.unwrap_or_else(|| running.file.clone());
+            shown::diff(&running, &Effective::read(&file)?, output)
+        }
     }
 }
 
@@ -118,32 +166,8 @@ fn fill(template: &str, hosts: &[String]) -> String {
     template.replace("{clients}", clients).replace("{advertise}\n", &advertise)
 }
 
-/// The one key that tells the files apart.
-#[derive(Debug, Deserialize)]
-struct Kind {
-    role: Option<String>,
-}
-
 fn check(file: &Path, output: Output) -> Result<(), Failure> {
-    let text = std::fs::read_to_string(file).map_err(|e| match e.kind() {
-        io::ErrorKind::NotFound => Failure::usage(format!("{}: there is no such file", file.display())),
-        _ => Failure::usage(format!("{}: {e}", file.display())),
-    })?;
-    // What does not parse is explained by the reader of an `up`'s settings.
-    let role = toml::from_str::<Kind>(&text).ok().and_then(|kind| kind.role);
-    let kind = role.as_deref().unwrap_or("up");
-    match kind {
-        "gateway" => settings::load::<settings::Gateway>(file).map(drop)?,
-        "session-manager" => settings::load::<settings::SessionManager>(file).map(drop)?,
-        "backend" => settings::load::<settings::Backend>(file).map(drop)?,
-        "up" => settings::load::<settings::Up>(file).map(drop)?,
-        other => {
-            return Err(Failure::usage(format!(
-                "{}: role: there is no role `{other}`; write gateway, session-manager or backend",
-                file.display()
-            )));
-        }
-    }
+    let kind = Effective::read(file)?.kind;
     output.result(&json!({"file": file, "kind": kind, "valid": true}), || {
         format!("{}: valid, for `buslane {kind}`", file.display())
     })
@@ -152,6 +176,7 @@ fn check(file: &Path, output: Output) -> Result<(), Failure> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::settings;
 
     fn quiet() -> Output {
         Output { json: true, colour: false }

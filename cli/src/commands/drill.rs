@@ -11,9 +11,11 @@ use buslane_loadtest::storm::result::Verdict;
 use clap::{Args, Subcommand};
 use serde_json::json;
 
+use super::ctl::author;
 use super::load::plan::StormArgs;
 use super::load::scenarios;
 use super::load::storm::{Storm, ink, judge};
+use crate::admin_client::{Address, AdminClient};
 use crate::failure::{Exit, Failure};
 use crate::home;
 use crate::output::Output;
@@ -23,6 +25,7 @@ Examples:
   buslane drill surge                                     on a server that is started for it
   buslane drill surge --scenario pohang --scale 0.5 --pin
   buslane drill surge --against chat.example.org:7400 --ca ca.pem --logins-per-s 2000 --messages-per-s 15000
+  buslane drill surge --against chat.example.org:7400 --ca ca.pem --admin chat.example.org:7480 --token operator.token
   buslane drill history
 
 The exit code is 0 only if the hypothesis held, 1 if not, 8 if nothing can be said. The last 50 results are kept in the
@@ -52,8 +55,30 @@ struct SurgeArgs {
     /// Do not ask before a system is put under load that this program did not start
     #[arg(long, requires = "against")]
     yes: bool,
+    /// Admin address of the system that is put under load: its operators see the drill begin, and its result
+    #[arg(long, value_name = "ADDR", requires = "against")]
+    admin: Option<Address>,
+    /// File with a token of its operators
+    #[arg(long, value_name = "FILE", requires = "admin", env = "BUSLANE_ADMIN_TOKEN_FILE")]
+    token: Option<PathBuf>,
+    /// The authority of its admin certificate, where it has one
+    #[arg(long, value_name = "FILE", requires = "admin")]
+    admin_ca: Option<PathBuf>,
     #[command(flatten)]
     storm: StormArgs,
+}
+
+impl SurgeArgs {
+    /// Its operators, if they are to be told.
+    fn operators(&self) -> Result<Option<AdminClient>, Failure> {
+        let Some(admin) = &self.admin else { return Ok(None) };
+        let Some(token) = &self.token else {
+            return Err(Failure::usage(
+                "--admin needs the token of an operator there: name its file with --token",
+            ));
+        };
+        AdminClient::of(admin.clone(), token.clone(), self.admin_ca.clone()).map(Some)
+    }
 }
 
 /// Runs `drill`.
@@ -72,9 +97,20 @@ fn surge(args: &SurgeArgs, output: Output) -> Result<(), Failure> {
     if let Some(gate) = against.filter(|_| !args.yes) {
         confirm(gate)?;
     }
+    let operators = args.operators()?;
+    if let Some(operators) = &operators {
+        // They see it begin, or it does not begin.
+        let text = format!("drill {}: {}", scenario.name, scenario.hypothesis);
+        super::block_on(operators.post("/v1/marks", &author::sign(json!({"mark": "drill", "text": text}))))?;
+    }
     let run = Storm::new(&args.storm, output).run(scenario, None)?;
     let drill = Drill::of(&run, against);
     let kept = drill::add(&record, &drill);
+    if let Some(operators) = &operators {
+        if let Err(why) = super::block_on(operators.post("/v1/drills", &json!(drill))) {
+            output.talk(&format!("the operators of that system were not told the result: {why}"));
+        }
+    }
     output.result(&drill, || report::terminal(&run, ink(output)) + "\n" + held(run.summary.verdict))?;
     kept.map_err(|e| Failure::new(Exit::Data, "not_written", format!("{e:#}")))?;
     judge(&[run])

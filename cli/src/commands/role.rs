@@ -8,18 +8,21 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use buslane_backend::Service;
+use buslane_chassis::admin::tls::Settings as AdminTls;
 use buslane_chassis::api::Backend;
 use buslane_chassis::feed::Feed;
-use buslane_chassis::orders::{self, Desk};
+use buslane_chassis::orders::Desk;
 use buslane_chassis::rpc::{self, RemoteBackend};
 use buslane_chassis::tls::Mtls;
 use buslane_gateway::Gateway;
+use buslane_gateway::config::Enrolment;
 use buslane_session_manager::SessionManager;
 use buslane_shared::wire::RoleKind;
 use clap::Args;
 use serde_json::{Value, json};
 use tokio::net::TcpListener;
 
+use crate::effective::{Effective, Shown};
 use crate::failure::Failure;
 use crate::folder::Folder;
 use crate::operate;
@@ -28,6 +31,8 @@ use crate::process::{Process, cannot_listen, explain_tls};
 use crate::reload::{Read, Reload};
 use crate::role::{self, explain_gateway, explain_session_manager, explain_start};
 use crate::sealed_store::SealedStore;
+use crate::seat::{self, Listening, Surface};
+use crate::service;
 use crate::settings::{self, beside};
 
 /// How long a role stays silent about a part that it waits for.
@@ -52,23 +57,47 @@ pub struct RoleArgs {
     config: PathBuf,
 }
 
+impl RoleArgs {
+    /// The folder that paths in the file are relative to.
+    fn folder(&self) -> &Path {
+        self.config.parent().unwrap_or(Path::new(""))
+    }
+}
+
 /// Runs a gateway.
 pub fn gateway(args: &RoleArgs, output: Output) -> Result<(), Failure> {
     let mut settings: settings::Gateway = settings::load(&args.config)?;
-    settings.gateway.relative_to(args.config.parent().unwrap_or(Path::new("")));
+    settings.gateway.relative_to(args.folder());
     super::serve(async move {
         let process = Process::begin(&settings.log)?;
         let mtls = mtls(args, &settings.tls)?;
         let backend = remote(&settings.backend, &mtls)?;
+        // Held to the end: no second gateway writes into the same folder.
+        let folder = Folder::take(&beside(&args.config, &settings.data))?;
+        let book = role::open_book(folder.path())?;
         let feed = Feed::follow(backend.clone(), RoleKind::Gateway, &settings.node, &process.back);
+        book.run(&feed, None, &process.front);
+        let enrolment = settings.gateway.enrolment;
         let gateway = Gateway::bind(settings.gateway, &mtls.identity, backend, feed.clone(), &process.front)
             .map_err(|e| explain_gateway(&e))?;
-        let token = beside(&args.config, &settings.process.admin_token);
-        let admin = process.admin(settings.process.admin, &token, None).await?;
-        let line = json!({"ready": true, "gate": gateway.local_addr(), "admin": admin});
+        // Where enrolment needs a code, the backend probes: only it can make one.
+        let ca = beside(&args.config, &settings.tls.ca);
+        let probe_target =
+            (enrolment == Enrolment::Open).then(|| seat::target(gateway.local_addr(), &ca, None));
+        let common = Common { console: settings.console, tls: settings.admin_tls, process: settings.process };
+        let desk = Desk { book, overseer: None, feed: feed.clone() };
+        let surface = Surface {
+            refusals: vec![gateway.refusals()],
+            probe_target: probe_target.flatten(),
+            ..common.surface(args, &folder, desk, &mtls, ("gateway", &settings.node))?
+        };
+        let listening = surface.listen(&process).await?;
+        let line = json!({"ready": true, "gate": gateway.local_addr(), "admin": listening.admin});
         process.follow_feed(&feed);
         process.front.tracker().spawn(gateway.run());
-        run(process, &mtls, None, line, output).await
+        let ended = run(process, &mtls, &listening, None, line, output).await;
+        drop(folder);
+        ended
     })
 }
 
@@ -98,19 +127,21 @@ pub fn session_manager(args: &RoleArgs, output: Output) -> Result<(), Failure> {
         )
         .map_err(|e| explain_session_manager(&e))?
         .obeying(book.watch());
-        let read: Read =
-            |path| settings::load::<settings::SessionManager>(path).map(|file| file.session_manager);
-        let reload = Reload::new(&args.config, read, manager.tuner(), book.audit(), &process.back);
         let desk = Desk { book, overseer: Some(manager.overseer()), feed: feed.clone() };
         desk.book.run(&desk.feed, desk.overseer.clone(), &process.front);
-        let token = beside(&args.config, &settings.process.admin_token);
-        let admin = process.admin(settings.process.admin, &token, Some(orders::routes(desk))).await?;
+        let common = Common { console: settings.console, tls: settings.admin_tls, process: settings.process };
+        let surface = common.surface(args, &folder, desk, &mtls, ("session-manager", &node))?;
+        let shown = Arc::clone(&surface.shown);
+        let listening = surface.listen(&process).await?;
+        let read: Read =
+            |path| settings::load::<settings::SessionManager>(path).map(|file| file.session_manager);
+        let reload = Reload::new(&args.config, read, manager.tuner(), &listening.seat, &shown, &process.back);
         let line = json!({
-            "ready": true, "front": manager.front_addr(), "wake": manager.wake_addr(), "admin": admin,
+            "ready": true, "front": manager.front_addr(), "wake": manager.wake_addr(), "admin": listening.admin,
         });
         process.follow_feed(&feed);
         process.front.tracker().spawn(manager.run());
-        let ended = run(process, &mtls, Some(&reload), line, output).await;
+        let ended = run(process, &mtls, &listening, Some(&reload), line, output).await;
         drop(folder);
         ended
     })
@@ -136,10 +167,16 @@ pub fn backend(args: &RoleArgs, output: Output) -> Result<(), Failure> {
             .local_addr()
             .map_err(|e| cannot_listen(settings.listen, "TCP", &e, "`listen` in the configuration"))?;
         let desk = orders_desk(&folder, &service, &process)?;
-        let routes =
-            operate::routes(store.clone(), service.clone(), &process.back).merge(orders::routes(desk));
-        let token = beside(&args.config, &settings.process.admin_token);
-        let admin = process.admin(settings.process.admin, &token, Some(routes)).await?;
+        let ca = beside(&args.config, &settings.tls.ca);
+        let gate = settings.console.probe.gate;
+        let probe_target = gate.and_then(|gate| seat::target(gate, &ca, Some(seat::codes(&service))));
+        let common = Common { console: settings.console, tls: settings.admin_tls, process: settings.process };
+        let surface = Surface {
+            probe_target,
+            for_admins: Some(operate::routes(store.clone(), service.clone(), &process.back)),
+            ..common.surface(args, &folder, desk, &mtls, ("backend", "backend"))?
+        };
+        let listening = surface.listen(&process).await?;
         let trouble = Arc::clone(&service);
         process.follow_store(move || trouble.trouble());
         let (served, front, identity) = (service.clone(), process.front.clone(), mtls.clone());
@@ -148,12 +185,51 @@ pub fn backend(args: &RoleArgs, output: Output) -> Result<(), Failure> {
                 tracing::error!(%error, "roles are no longer served");
             }
         });
-        let line = json!({"ready": true, "listen": listen, "admin": admin, "data": folder.path()});
-        let ended = run(process, &mtls, None, line, output).await;
+        let line = json!({"ready": true, "listen": listen, "admin": listening.admin, "data": folder.path()});
+        let ended = run(process, &mtls, &listening, None, line, output).await;
         // The engine closes here, after everything that might use it.
         drop((service, store));
         ended
     })
+}
+
+/// What the surfaces of all roles are made of.
+struct Common {
+    console: buslane_operator::Config,
+    tls: Option<AdminTls>,
+    process: settings::Process,
+}
+
+impl Common {
+    fn surface(
+        mut self,
+        args: &RoleArgs,
+        folder: &Folder,
+        desk: Desk,
+        mtls: &Mtls,
+        (role, node): (&'static str, &str),
+    ) -> Result<Surface, Failure> {
+        self.console.relative_to(args.folder());
+        if let Some(tls) = &mut self.tls {
+            tls.relative_to(args.folder());
+        }
+        Ok(Surface {
+            node: node.to_owned(),
+            role,
+            folder: folder.path().to_owned(),
+            desk,
+            refusals: Vec::new(),
+            probe_target: None,
+            identity: mtls.identity.clone(),
+            console: self.console,
+            tls: self.tls,
+            admin: self.process.admin,
+            token: beside(&args.config, &self.process.admin_token),
+            hosts: self.process.hosts,
+            shown: Shown::new(Effective::read(&args.config)?),
+            for_admins: None,
+        })
+    }
 }
 
 /// Orders that are given at the backend's own admin address, on their way to the session managers.
@@ -190,6 +266,7 @@ fn remote(address: &str, mtls: &Mtls) -> Result<Backend, Failure> {
 async fn run(
     mut process: Process,
     mtls: &Mtls,
+    listening: &Listening,
     reload: Option<&Arc<Reload>>,
     line: Value,
     output: Output,
@@ -203,6 +280,7 @@ async fn run(
                     tracing::warn!(checks = ?readiness.verdicts(), "still waiting");
                 }
             }
+            service::ready();
             // A ready line that nobody reads is not a reason to stop.
             let _ = output.result(&line, || format!("ready: {line}"));
         };
@@ -212,7 +290,8 @@ async fn run(
         if let Some(reload) = reload {
             reload.begin();
         }
-        mtls.identity.reload()
+        mtls.identity.reload()?;
+        listening.reload()
     };
     process.until_stopped(on_hangup).await;
     process.end().await;

@@ -12,7 +12,7 @@ use std::time::Duration;
 use buslane_backend::Service;
 use buslane_chassis::api::Backend;
 use buslane_chassis::feed::Feed;
-use buslane_chassis::orders::{self, Desk};
+use buslane_chassis::orders::Desk;
 use buslane_chassis::secret;
 use buslane_chassis::tls::{Authority, Identity};
 use buslane_gateway::Gateway;
@@ -22,6 +22,7 @@ use buslane_shared::wire::RoleKind;
 use clap::Args;
 use serde_json::json;
 
+use crate::effective::{Effective, Flag, Shown};
 use crate::failure::Failure;
 use crate::folder::{self, Folder};
 use crate::home;
@@ -32,6 +33,8 @@ use crate::reload::{Read, Reload};
 use crate::role::{self, explain_gateway, explain_session_manager, explain_start};
 use crate::run_file::RunFile;
 use crate::sealed_store::SealedStore;
+use crate::seat::{self, Listening, Surface};
+use crate::service;
 use crate::settings;
 
 /// The first contents of the settings.
@@ -76,6 +79,19 @@ pub struct UpArgs {
     admin: Option<SocketAddr>,
 }
 
+impl UpArgs {
+    /// The settings that stand on the command line.
+    fn flags(&self) -> Vec<Flag> {
+        let flags = [
+            (self.gate.is_some(), ("gateway.listen", "--gate")),
+            (self.front.is_some(), ("session_manager.front", "--front")),
+            (self.wake.is_some(), ("session_manager.wake", "--wake")),
+            (self.admin.is_some(), ("admin", "--admin")),
+        ];
+        flags.into_iter().filter_map(|(given, flag)| given.then_some(flag)).collect()
+    }
+}
+
 /// Runs `up`.
 pub fn run(args: UpArgs, output: Output) -> Result<(), Failure> {
     super::serve(up(args, output))
@@ -95,6 +111,7 @@ async fn up(args: UpArgs, output: Output) -> Result<(), Failure> {
     };
     // A banner that nobody reads (a pipe that was closed) is not a reason to stop.
     let _ = announce(&running, &plan, output);
+    service::ready();
     process.until_stopped(|| running.renew(&plan)).await;
     output.talk("stopping: clients are told, what was taken is finished (a second Ctrl-C stops at once)");
     RunFile::remove(folder.path());
@@ -109,6 +126,7 @@ struct Plan {
     tls: PathBuf,
     names: Vec<String>,
     closed_because_reachable: bool,
+    effective: Effective,
 }
 
 impl Plan {
@@ -121,7 +139,6 @@ impl Plan {
             _ => {}
         }
         let mut settings: settings::Up = settings::load(&config)?;
-        settings.gateway.relative_to(folder.path());
         settings.gateway.listen = args.gate.unwrap_or(settings.gateway.listen);
         settings.session_manager.front = args.front.unwrap_or(settings.session_manager.front);
         settings.session_manager.wake = args.wake.unwrap_or(settings.session_manager.wake);
@@ -135,7 +152,13 @@ impl Plan {
         let key_file = settings::key_file(folder.path(), settings.keys.as_deref())?;
         let names = names(&settings);
         role::advertise(&mut settings.session_manager, SERVER_NAME, settings.hosts.first())?;
-        Ok(Self { settings, key_file, tls: folder.tls(), names, closed_because_reachable })
+        let effective = Effective::in_force(&config, &settings, &args.flags())?;
+        settings.gateway.relative_to(folder.path());
+        settings.console.relative_to(folder.path());
+        if let Some(tls) = &mut settings.admin_tls {
+            tls.relative_to(folder.path());
+        }
+        Ok(Self { settings, key_file, tls: folder.tls(), names, closed_because_reachable, effective })
     }
 
     fn identity(&self) -> Result<Identity, Failure> {
@@ -159,6 +182,7 @@ fn names(settings: &settings::Up) -> Vec<String> {
 struct Running {
     run: RunFile,
     identity: Identity,
+    listening: Listening,
     reload: Arc<Reload>,
     // Kept to the end: the engine closes when the last handle is gone, after everything that might use it.
     _service: Arc<Service>,
@@ -197,20 +221,38 @@ impl Running {
         )
         .map_err(|e| explain_session_manager(&e))?
         .obeying(book.watch());
-        let read: Read = |path| settings::load::<settings::Up>(path).map(|up| up.session_manager);
-        let reload = Reload::new(&folder.config(), read, manager.tuner(), book.audit(), &process.back);
         let desk = Desk { book, overseer: Some(manager.overseer()), feed: session_feed };
         desk.book.run(&desk.feed, desk.overseer.clone(), &process.front);
-        let routes =
-            operate::routes(store.clone(), service.clone(), &process.back).merge(orders::routes(desk));
-        let token = folder.path().join(folder::ADMIN_TOKEN);
-        let admin = process.admin(settings.admin, &token, Some(routes)).await?;
+        let shown = Shown::new(plan.effective.clone());
+        let code = (settings.gateway.enrolment != Enrolment::Open).then(|| seat::codes(&service));
+        let ca = plan.tls.join(folder::CA);
+        let surface = Surface {
+            node: settings.session_manager.node.clone(),
+            role: "up",
+            folder: folder.path().to_owned(),
+            desk,
+            refusals: vec![gateway.refusals()],
+            probe_target: seat::target(gateway.local_addr(), &ca, code),
+            identity: identity.clone(),
+            console: settings.console.clone(),
+            tls: settings.admin_tls.clone(),
+            admin: settings.admin,
+            token: folder.path().join(folder::ADMIN_TOKEN),
+            hosts: settings.hosts.clone(),
+            shown: Arc::clone(&shown),
+            for_admins: Some(operate::routes(store.clone(), service.clone(), &process.back)),
+        };
+        let listening = surface.listen(process).await?;
+        let read: Read = |path| settings::load::<settings::Up>(path).map(|up| up.session_manager);
+        let reload =
+            Reload::new(&folder.config(), read, manager.tuner(), &listening.seat, &shown, &process.back);
         let run = RunFile {
             gate: gateway.local_addr(),
             front: manager.front_addr(),
             wake: manager.wake_addr(),
-            admin,
-            ca: plan.tls.join(folder::CA),
+            admin: listening.admin,
+            admin_tls: listening.is_secure(),
+            ca,
             data: folder.path().to_owned(),
             pid: std::process::id(),
         };
@@ -222,7 +264,7 @@ impl Running {
         process.front.tracker().spawn(manager.run());
         role::until_ready(&process.readiness, READY_LIMIT).await?;
         run.write().map_err(|e| folder::unreadable(folder.path(), &e))?;
-        Ok(Self { run, identity, reload, _service: service, _store: store })
+        Ok(Self { run, identity, listening, reload, _service: service, _store: store })
     }
 
     /// Makes the certificate anew where it is nearly over, and uses what is in the files.
@@ -230,7 +272,8 @@ impl Running {
         self.reload.begin();
         let authority = Authority::load(&plan.tls)?;
         authority.identity(&plan.tls, "server", SERVER_NAME, &plan.names)?;
-        self.identity.reload()
+        self.identity.reload()?;
+        self.listening.reload()
     }
 }
 
@@ -239,18 +282,21 @@ fn announce(running: &Running, plan: &Plan, output: Output) -> Result<(), Failur
     if output.json {
         let line = json!({
             "ready": true, "gate": run.gate, "front": run.front, "wake": run.wake, "admin": run.admin,
-            "ca": run.ca, "data": run.data,
+            "ca": run.ca, "data": run.data, "console": running.listening.url(),
         });
         return print_line(&line.to_string());
     }
     print_line(&format!(
-        "buslane {} is up\n\n  gate   {}\n  front  {}\n  wake   {}\n  admin  http://{}/readyz  /metrics\n  ca     {}\n  \
-         data   {}\n  keys   {}  (keep a copy elsewhere)\n",
+        "buslane {} is up\n\n  console  {}   (token: {})\n  gate     {}\n  front    {}\n  wake     {}\n  admin    {}readyz  \
+         {}metrics\n  ca       {}\n  data     {}\n  keys     {}  (keep a copy elsewhere)\n",
         env!("CARGO_PKG_VERSION"),
+        running.listening.url(),
+        run.data.join(folder::ADMIN_TOKEN).display(),
         run.gate,
         run.front,
         run.wake,
-        run.admin,
+        running.listening.url(),
+        running.listening.url(),
         run.ca.display(),
         run.data.display(),
         plan.key_file.display(),

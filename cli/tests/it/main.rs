@@ -15,6 +15,7 @@ mod orders;
 mod phones;
 mod refusals;
 mod roles;
+mod seat;
 mod secrecy;
 mod simulate;
 mod start;

@@ -5,6 +5,17 @@
 use std::fs;
 use std::path::Path;
 
+use serde_json::Value;
+
+/// Adds the author to what is told to a server, where this system says who it is. Whoever shows a token of his own is written
+/// down under its name, whatever stands here.
+pub fn sign(mut body: Value) -> Value {
+    if let (Value::Object(fields), Some(author)) = (&mut body, of_this_process()) {
+        fields.entry("author").or_insert(author.into());
+    }
+    body
+}
+
 /// The user of this process. `None` where the system does not say.
 pub fn of_this_process() -> Option<String> {
     let variable = |name| std::env::var(name).ok().filter(|value: &String| !value.trim().is_empty());

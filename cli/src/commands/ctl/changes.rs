@@ -14,15 +14,12 @@ const VALUE_CHARS_MAX: usize = 40;
 
 /// "lanes.seats 512 -> 64, policy (default) -> static".
 pub fn between(before: &Value, after: &Value) -> String {
+    let keys = keys(before, after);
     let (before, after) = (leaves(before), leaves(after));
-    let keys: BTreeSet<&String> = before.keys().chain(after.keys()).collect();
     let mut changed = Vec::new();
     let mut more = 0;
-    for key in keys {
+    for key in &keys {
         let (old, new) = (before.get(key), after.get(key));
-        if old == new {
-            continue;
-        }
         if changed.len() < KEYS_MAX {
             changed.push(format!("{} {} -> {}", printable(key), shown(old.copied()), shown(new.copied())));
         } else {
@@ -33,6 +30,13 @@ pub fn between(before: &Value, after: &Value) -> String {
         changed.push(format!("and {more} more"));
     }
     changed.join(", ")
+}
+
+/// The keys that differ.
+pub fn keys(before: &Value, after: &Value) -> Vec<String> {
+    let (before, after) = (leaves(before), leaves(after));
+    let all: BTreeSet<&String> = before.keys().chain(after.keys()).collect();
+    all.into_iter().filter(|key| before.get(*key) != after.get(*key)).cloned().collect()
 }
 
 /// Every value under its whole key.

@@ -9,6 +9,7 @@ use clap::{Args, ValueEnum};
 use serde_json::{Value, json};
 
 use crate::admin_client::AdminArgs;
+use crate::confirm;
 use crate::failure::{Exit, Failure};
 use crate::output::{Output, printable};
 use crate::time_text::rfc3339;
@@ -36,6 +37,9 @@ pub struct EmergencyArgs {
     /// Only say what would be refused, going by the last second
     #[arg(long)]
     dry_run: bool,
+    /// Do not ask
+    #[arg(long)]
+    yes: bool,
     #[command(flatten)]
     admin: AdminArgs,
 }
@@ -58,6 +62,24 @@ impl State {
             Self::Auto => "automatic",
         }
     }
+
+    /// As it is written on the command line.
+    fn word(self) -> &'static str {
+        match self {
+            Self::On => "on",
+            Self::Off => "off",
+            Self::Auto => "auto",
+        }
+    }
+
+    /// What it does, for the person who is about to do it.
+    fn meaning(self) -> &'static str {
+        match self {
+            Self::On => "EMERGENCY on all nodes: background waits, conversations go on.",
+            Self::Off => "NORMAL on all nodes, whatever is measured: nothing is held back.",
+            Self::Auto => "What is measured holds again on all nodes; earlier orders end.",
+        }
+    }
 }
 
 fn begin(text: &str) -> Result<SystemTime, String> {
@@ -67,7 +89,11 @@ fn begin(text: &str) -> Result<SystemTime, String> {
 /// Runs it.
 pub async fn run(args: &EmergencyArgs, output: Output) -> Result<(), Failure> {
     let wanted = wanted(args, author::of_this_process())?;
-    let mut result = args.admin.client()?.run("/v1/orders", &wanted, |_| ()).await.map_err(refused)?;
+    let client = args.admin.client()?;
+    if !(args.dry_run || args.yes) {
+        confirm::typed(args.state.meaning(), args.state.word())?;
+    }
+    let mut result = client.run("/v1/orders", &wanted, |_| ()).await.map_err(refused)?;
     text::say_expiry(result.get_mut("order"));
     if let Some(why) = result.get("not_kept").and_then(Value::as_str) {
         output.talk(&format!(

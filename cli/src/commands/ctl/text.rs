@@ -1,8 +1,10 @@
 //! How the operator's answers look to people: tables without frames, postures in capitals, times in UTC.
 
 use comfy_table::{Table, presets};
+use serde::de::DeserializeOwned;
 use serde_json::Value;
 
+use crate::failure::{Exit, Failure};
 use crate::output::printable;
 use crate::time_text::rfc3339;
 
@@ -13,6 +15,22 @@ pub fn grid(header: &[&str], rows: Vec<Vec<String>>) -> String {
     table.add_rows(rows);
     // Columns are padded to the right: nobody wants that in a pipe.
     table.lines().map(|line| line.trim_end().to_owned()).collect::<Vec<_>>().join("\n")
+}
+
+/// An answer in the shape that this version knows.
+pub fn read<T: DeserializeOwned>(result: &Value) -> Result<T, Failure> {
+    T::deserialize(result).map_err(|e| {
+        let message = format!(
+            "the server's answer is not what this version expects ({e}): use the same version on both sides"
+        );
+        Failure::new(Exit::Unreachable, "unexpected_answer", message)
+    })
+}
+
+/// A word as part of a path: everything but letters, digits and `-._~` is written with percent signs.
+pub fn escape(word: &str) -> String {
+    let plain = |b: u8| b.is_ascii_alphanumeric() || b"-._~".contains(&b);
+    word.bytes().map(|b| if plain(b) { char::from(b).to_string() } else { format!("%{b:02X}") }).collect()
 }
 
 /// A text in an object; empty where there is none.
@@ -63,6 +81,12 @@ mod tests {
         let rows = vec![vec!["a".to_owned(), cell(Some(&json!("x\u{1b}[2J")))]];
         assert_eq!(grid(&["one", "two"], rows), " one  two\n a    x\\u{1b}[2J");
         assert_eq!([cell(None), cell(Some(&json!(1.25))), cell(Some(&json!(7)))], ["-", "1.2", "7"]);
+    }
+
+    #[test]
+    fn words_stay_one_part_of_a_path() {
+        assert_eq!(escape("kim@example.org"), "kim%40example.org");
+        assert_eq!(escape("a/../b?c#d é"), "a%2F..%2Fb%3Fc%23d%20%C3%A9");
     }
 
     #[test]

@@ -1,0 +1,167 @@
+//! The operator's surface of a process: the seat, the admin address on which it is reached, and who may come in.
+//!
+//! Every server process has one, made here from its settings and its parts, so that all of them answer the same questions.
+
+use std::net::SocketAddr;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+
+use axum::Router;
+use buslane_backend::Service;
+use buslane_chassis::admin::tls::{AdminTls, Settings as TlsSettings};
+use buslane_chassis::admin::{Admin, Token, Tokens};
+use buslane_chassis::orders::{self, Desk};
+use buslane_chassis::oversee::Refusals;
+use buslane_chassis::telemetry;
+use buslane_chassis::tls::{Identity, TlsError};
+use buslane_operator::probe::{MakeCode, Target};
+use buslane_operator::seat::CertificateEnds;
+use buslane_operator::{OpenError, Parts, Seat, api};
+use buslane_shared::id::UserId;
+use futures_util::FutureExt;
+
+use crate::effective::Shown;
+use crate::failure::{Exit, Failure};
+use crate::process::{Process, cannot_listen, explain_tls};
+
+/// What the surface of a process is made of.
+pub struct Surface {
+    /// Its name.
+    pub node: String,
+    /// "up", "gateway", "session-manager" or "backend".
+    pub role: &'static str,
+    /// The folder that it may write to.
+    pub folder: PathBuf,
+    /// Orders, audit, control of load, feed.
+    pub desk: Desk,
+    /// Refusals that are remembered beside those of the node.
+    pub refusals: Vec<Arc<Refusals>>,
+    /// Where the probe goes to.
+    pub probe_target: Option<Target>,
+    /// The certificate of the process.
+    pub identity: Identity,
+    /// `[console]`.
+    pub console: buslane_operator::Config,
+    /// `[admin_tls]`.
+    pub tls: Option<TlsSettings>,
+    /// The admin address.
+    pub admin: SocketAddr,
+    /// The file of the first token.
+    pub token: PathBuf,
+    /// Names under which browsers reach it.
+    pub hosts: Vec<String>,
+    /// The settings as they hold.
+    pub shown: Arc<Shown>,
+    /// What only an admin may do here besides.
+    pub for_admins: Option<Router>,
+}
+
+/// The surface, listening.
+pub struct Listening {
+    /// The seat.
+    pub seat: Arc<Seat>,
+    /// The admin address.
+    pub admin: SocketAddr,
+    tls: Option<Arc<AdminTls>>,
+}
+
+impl Listening {
+    /// Whether TLS is spoken.
+    pub fn is_secure(&self) -> bool {
+        self.tls.is_some()
+    }
+
+    /// Where the console is.
+    pub fn url(&self) -> String {
+        let scheme = if self.is_secure() { "https" } else { "http" };
+        format!("{scheme}://{}/", self.admin)
+    }
+
+    /// Reads the certificate of the admin address again.
+    pub fn reload(&self) -> Result<(), TlsError> {
+        self.tls.as_ref().map_or(Ok(()), |tls| tls.reload())
+    }
+}
+
+impl Surface {
+    /// Opens the seat and answers at the admin address.
+    pub async fn listen(self, process: &Process) -> Result<Listening, Failure> {
+        let token = Token::load_or_create(&self.token)
+            .map_err(|e| Failure::new(Exit::Data, "admin_token", e.to_string()))?;
+        let tls = self.tls.map(AdminTls::load).transpose().map_err(|e| explain_tls(&e))?;
+        let metrics = process.metrics()?;
+        telemetry::keep_up(metrics.clone(), &process.back);
+        let tokens = Tokens::open(&self.folder, Arc::clone(self.desk.book.audit()));
+        let seat = Seat::open(Parts {
+            node: self.node,
+            role: self.role,
+            version: env!("CARGO_PKG_VERSION"),
+            folder: self.folder,
+            desk: self.desk.clone(),
+            readiness: process.readiness.clone(),
+            refusals: self.refusals,
+            probe_target: self.probe_target,
+            certificate_ends: Some(ends(self.identity)),
+            config: self.console,
+        })
+        .map_err(|e| explain(&e))?;
+        let orders = api::forwarding(&seat, orders::routes(self.desk));
+        let mut surface = Admin::new(token, process.readiness.clone(), metrics)
+            .keeping(tokens)
+            .known_as(&self.hosts)
+            .merge(orders.merge(seat.routes()).merge(self.shown.route()))
+            .open(Seat::open_routes());
+        if let Some(routes) = self.for_admins {
+            surface = surface.merge_for_admins(routes);
+        }
+        if let Some(tls) = &tls {
+            surface = surface.with_tls(Arc::clone(tls));
+        }
+        let addr = self.admin;
+        let bound = surface.bind(addr).await.map_err(|e| cannot_listen(addr, "TCP", &e, "--admin"))?;
+        let admin = bound.local_addr();
+        if !admin.ip().is_loopback() && tls.is_none() {
+            tracing::warn!(%admin, "the admin surface is plain HTTP: write [admin_tls], put it behind a proxy with TLS, or on loopback");
+        }
+        seat.on_listening(admin);
+        seat.run(&process.front);
+        let front = process.front.clone();
+        process.front.tracker().spawn(async move { bound.run(&front).await });
+        Ok(Listening { seat, admin, tls })
+    }
+}
+
+fn explain(error: &OpenError) -> Failure {
+    match error {
+        OpenError::Incidents(_) => Failure::new(Exit::Data, "data_unreadable", error.to_string()),
+        _ => Failure::usage(format!("[console]: {error}")),
+    }
+}
+
+fn ends(identity: Identity) -> CertificateEnds {
+    Arc::new(move || u64::try_from(identity.expires_unix_s()?).ok()?.checked_mul(1_000))
+}
+
+/// Where a probe goes to. A gate whose authority cannot be read is not probed; the log says so.
+pub fn target(gate: SocketAddr, ca: &Path, code: Option<MakeCode>) -> Option<Target> {
+    match std::fs::read(ca) {
+        Ok(ca_pem) => Some(Target { gate, ca_pem, code }),
+        Err(error) => {
+            tracing::warn!(path = %ca.display(), %error, "nothing is probed from outside: the authority cannot be read");
+            None
+        }
+    }
+}
+
+/// Makes codes for the probe where enrolment needs one.
+pub fn codes(service: &Arc<Service>) -> MakeCode {
+    let service = Arc::clone(service);
+    Arc::new(move |user: &str| {
+        let (service, user) = (Arc::clone(&service), user.parse::<UserId>());
+        async move {
+            let user = user.map_err(|e| e.to_string())?;
+            service.make_code(&user).await.map(|made| made.code).map_err(|refusal| refusal.to_string())
+        }
+        .boxed()
+    })
+}
