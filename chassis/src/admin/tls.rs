@@ -11,7 +11,7 @@ use arc_swap::ArcSwap;
 use garde::Validate;
 use rustls::ServerConfig;
 use rustls_pki_types::CertificateDer;
-use serde::Deserialize;
+use serde::{Deserialize, Serialize};
 use tokio_rustls::TlsAcceptor;
 use tokio_util::sync::CancellationToken;
 use x509_parser::prelude::{FromDer, X509Certificate};
@@ -28,7 +28,7 @@ const ALPN: &[&[u8]] = &[b"http/1.1"];
 const NAME_CHARS_MAX: usize = 64;
 
 /// Settings: `[admin_tls]`.
-#[derive(Debug, Clone, PartialEq, Eq, Deserialize, Validate)]
+#[derive(Debug, Clone, PartialEq, Eq, Deserialize, Serialize, Validate)]
 #[serde(deny_unknown_fields)]
 pub struct Settings {
     /// PEM file with the certificate chain. Paths are relative to the configuration file.
@@ -115,6 +115,3 @@ pub(super) fn right_of(certificate: &CertificateDer<'_>) -> Option<Lease> {
         csrf: None,
     })
 }
-
-#[cfg(test)]
-mod tests;
