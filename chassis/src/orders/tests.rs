@@ -6,10 +6,11 @@ use buslane_shared::overload::orders::Kind;
 use buslane_shared::wire::{Posture, RoleKind};
 
 use super::*;
-use crate::admin::{Admin, Token};
+use crate::admin::{Admin, Role, Token, TokenWish, Tokens};
 use crate::api::Backend;
 use crate::oversee::{
-    DrainFacts, DrainWish, LanesView, NodeFacts, PostureView, RefusalFacts, SessionFacts, Traffic, WouldRefuse,
+    DrainFacts, DrainWish, LanesView, NodeFacts, PostureView, RefusalFacts, SessionFacts, Traffic,
+    WouldRefuse,
 };
 use crate::readiness::Readiness;
 use crate::telemetry;
@@ -83,6 +84,7 @@ struct World {
     shutdown: Shutdown,
     addr: std::net::SocketAddr,
     token: String,
+    tokens: Arc<Tokens>,
 }
 
 impl World {
@@ -101,7 +103,9 @@ impl World {
         book.run(&feed, Some(Arc::clone(&overseer)), &shutdown);
         let desk = Desk { book: Arc::clone(&book), overseer: Some(overseer), feed };
         let token = Token::load_or_create(&dir.path().join("admin.token")).unwrap();
+        let tokens = Tokens::open(dir.path(), Arc::clone(book.audit()));
         let bound = Admin::new(token, Readiness::new(), telemetry::install_metrics().unwrap())
+            .keeping(Arc::clone(&tokens))
             .merge(routes(desk))
             .bind("127.0.0.1:0".parse().unwrap())
             .await
@@ -110,15 +114,26 @@ impl World {
         let ending = shutdown.clone();
         shutdown.tracker().spawn(async move { bound.run(&ending).await });
         let token = fs::read_to_string(dir.path().join("admin.token")).unwrap().trim().to_owned();
-        Self { dir, book, backend, shutdown, addr, token }
+        Self { dir, book, backend, shutdown, addr, token, tokens }
     }
 
     async fn ask(&self, method: &str, path: &str, body: Value) -> (u16, Value) {
+        self.ask_as(&self.token, method, path, body).await
+    }
+
+    /// The token of somebody who has one of his own.
+    async fn person(&self, name: &str, role: Role) -> String {
+        let wish =
+            TokenWish { name: name.into(), role, expires_in_s: None, reason: "x".into(), author: "".into() };
+        let made = self.tokens.make(wish, "root".into()).await.unwrap();
+        made.token
+    }
+
+    async fn ask_as(&self, token: &str, method: &str, path: &str, body: Value) -> (u16, Value) {
         let body = body.to_string();
         let request = format!(
             "{method} {path} HTTP/1.1\r\nHost: x\r\nConnection: close\r\nContent-Type: application/json\r\n\
-             Authorization: Bearer {}\r\nContent-Length: {}\r\n\r\n{body}",
-            self.token,
+             Authorization: Bearer {token}\r\nContent-Length: {}\r\n\r\n{body}",
             body.len()
         );
         let (status, _, body) = http(self.addr, &request).await;
@@ -204,7 +219,7 @@ async fn what_is_no_order_is_refused_and_leaves_no_trace() {
     for (body, code) in [
         (json!({"kind": "emergency", "author": "kim", "duration_ms": 1}), "order_without_reason"),
         (json!({"kind": "emergency", "author": "kim", "reason": "x"}), "order_without_end"),
-        (json!({"kind": "emergency", "reason": "x", "duration_ms": 1}), "order_without_author"),
+        (json!({"kind": "emergency", "author": "k\nim", "reason": "x", "duration_ms": 1}), "order_text"),
     ] {
         let (status, answer) = world.ask("POST", "/v1/orders", body).await;
         assert_eq!((status, &answer["error"]["code"]), (400, &json!(code)));
@@ -309,4 +324,65 @@ fn a_damaged_book_is_put_aside() {
     let book = Book::open(dir.path(), audit);
     assert_eq!(book.watch().borrow().iter().count(), 0);
     assert!(dir.path().join("orders.json.damaged").exists());
+}
+
+#[tokio::test]
+async fn an_order_has_the_name_of_whoever_has_shown_who_he_is() {
+    let world = World::begin().await;
+    let given = world.order(json!({"kind": "emergency", "reason": "x", "duration_ms": 60_000})).await;
+    assert_eq!(given["order"]["author"], "root");
+    assert_eq!(
+        world.order(emergency(60_000)).await["order"]["author"],
+        "kim",
+        "the machine speaks for a person"
+    );
+
+    let lee = world.person("lee", Role::Operator).await;
+    let (_, answer) = world.ask_as(&lee, "POST", "/v1/orders", emergency(60_000)).await;
+    assert_eq!(answer["result"]["order"]["author"], "lee", "{answer}");
+    let dry = json!({"kind": "normal", "reason": "x", "author": "kim", "duration_ms": 1, "dry_run": true});
+    let (_, answer) = world.ask_as(&lee, "POST", "/v1/orders", dry).await;
+    assert_eq!(answer["result"]["order"]["author"], "lee");
+    assert_eq!(world.book.audit().last(1).unwrap()[0].author, "lee");
+    world.end().await;
+}
+
+#[tokio::test]
+async fn a_viewer_sees_orders_and_gives_none() {
+    let world = World::begin().await;
+    let eve = world.person("eve", Role::Viewer).await;
+    for path in ["/v1/posture", "/v1/lanes", "/v1/orders", "/v1/audit"] {
+        assert_eq!(world.ask_as(&eve, "GET", path, Value::Null).await.0, 200, "{path}");
+    }
+    for path in ["/v1/orders", "/v1/orders/merge"] {
+        let (status, answer) = world.ask_as(&eve, "POST", path, emergency(1_000)).await;
+        assert_eq!((status, &answer["error"]["code"]), (403, &json!("forbidden")));
+        assert!(answer["error"]["message"].as_str().unwrap().contains("role operator"), "{answer}");
+    }
+    assert_eq!(world.actions(), ["token.make"]);
+    world.end().await;
+}
+
+#[tokio::test]
+async fn orders_that_are_handed_over_hold_are_kept_and_are_recorded_once() {
+    let (there, here) = (World::begin().await, World::begin().await);
+    there.order(emergency(60_000)).await;
+    let orders = there.get("/v1/orders").await["orders"].clone();
+    let peer = here.person("there", Role::Operator).await;
+    let mut handed = json!({ "orders": orders });
+    let (status, answer) = here.ask_as(&peer, "POST", "/v1/orders/merge", handed.clone()).await;
+    assert_eq!((status, &answer["result"]["new"]), (200, &json!([orders[0]["id"]])), "{answer}");
+    assert_eq!(here.get("/v1/posture").await["posture"], "emergency");
+    assert!(fs::read_to_string(here.dir.path().join("orders.json")).unwrap().contains("drill"));
+    let (_, again) = here.ask_as(&peer, "POST", "/v1/orders/merge", handed.clone()).await;
+    assert_eq!(again["result"], json!({"new": [], "refused": null}));
+    assert_eq!(here.actions(), ["token.make", "order.handed_over"]);
+    assert_eq!(here.book.audit().last(1).unwrap()[0].author, "there");
+
+    handed["orders"][0]["reason"] = json!("");
+    handed["orders"][0]["id"] = json!(7);
+    let (_, refused) = here.ask_as(&peer, "POST", "/v1/orders/merge", handed).await;
+    assert_eq!(refused["result"]["refused"]["code"], "order_without_reason");
+    there.end().await;
+    here.end().await;
 }

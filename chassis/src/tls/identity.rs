@@ -11,7 +11,9 @@ use arc_swap::ArcSwap;
 use aws_lc_rs::hmac;
 use rustls::client::ResolvesClientCert;
 use rustls::crypto::CryptoProvider;
-use rustls::server::{ClientHello, NoServerSessionStorage, ResolvesServerCert, WebPkiClientVerifier};
+use rustls::server::{
+    ClientCertVerifierBuilder, ClientHello, NoServerSessionStorage, ResolvesServerCert, WebPkiClientVerifier,
+};
 use rustls::sign::CertifiedKey;
 use rustls::{CipherSuite, ClientConfig, RootCertStore, ServerConfig, SignatureScheme, version};
 use rustls_pki_types::pem::PemObject;
@@ -102,14 +104,7 @@ impl Identity {
         roots: Arc<RootCertStore>,
         alpn: &[&[u8]],
     ) -> Result<ServerConfig, TlsError> {
-        let verifier = WebPkiClientVerifier::builder_with_provider(roots, provider())
-            .build()
-            .map_err(|e| TlsError::invalid("the CA", e))?;
-        let builder = ServerConfig::builder_with_provider(provider())
-            .with_protocol_versions(&[&version::TLS13])
-            .map_err(|e| TlsError::invalid("the TLS configuration", e))?
-            .with_client_cert_verifier(verifier);
-        Ok(tuned(builder.with_cert_resolver(self.current.clone()), alpn))
+        self.verifying_server_config(WebPkiClientVerifier::builder_with_provider(roots, provider()), alpn)
     }
 
     /// For a server that takes clients without a certificate, and those with one of `roots`; one of anybody else is refused.
@@ -118,10 +113,16 @@ impl Identity {
         roots: Arc<RootCertStore>,
         alpn: &[&[u8]],
     ) -> Result<ServerConfig, TlsError> {
-        let verifier = WebPkiClientVerifier::builder_with_provider(roots, provider())
-            .allow_unauthenticated()
-            .build()
-            .map_err(|e| TlsError::invalid("the CA", e))?;
+        let verifier = WebPkiClientVerifier::builder_with_provider(roots, provider());
+        self.verifying_server_config(verifier.allow_unauthenticated(), alpn)
+    }
+
+    fn verifying_server_config(
+        &self,
+        verifier: ClientCertVerifierBuilder,
+        alpn: &[&[u8]],
+    ) -> Result<ServerConfig, TlsError> {
+        let verifier = verifier.build().map_err(|e| TlsError::invalid("the CA", e))?;
         let builder = ServerConfig::builder_with_provider(provider())
             .with_protocol_versions(&[&version::TLS13])
             .map_err(|e| TlsError::invalid("the TLS configuration", e))?

@@ -1,1 +1,0 @@
-//! Rights of certificates, and TLS over a real connection.
