@@ -28,6 +28,7 @@ mod shed;
 #[path = "../tests/gate/provider.rs"]
 mod provider;
 
+use std::fmt;
 use std::net::SocketAddr;
 use std::num::NonZero;
 use std::path::Path;
@@ -45,6 +46,7 @@ use buslane_chassis::shutdown::Shutdown;
 use buslane_chassis::threads::Threads;
 use buslane_chassis::tls::Identity;
 use buslane_shared::limits::ALPN_GATE;
+use buslane_shared::mark::MarkError;
 
 pub use config::Config;
 pub use jwks::JwksError;
@@ -99,8 +101,13 @@ impl Gateway {
         let threads = std::thread::available_parallelism().map_or(1, NonZero::get);
         let threads = Threads::start("buslane-gate", threads, || ()).map_err(BindError::Threads)?;
         let inside = threads.handle().enter();
-        let (endpoint, knocks) =
-            screened_endpoint(config.listen, identity, ALPN_GATE, Tuning::gate(), Arc::new(Everybody))?;
+        let (endpoint, knocks) = screened_endpoint(
+            config.listen,
+            identity,
+            ALPN_GATE,
+            Tuning::gate(),
+            Arc::new(Genuine(feed.clone())),
+        )?;
         drop(inside);
         let local_addr = endpoint.local_addr().map_err(BindError::Address)?;
         let gate = Arc::new(Gate::new(&config, backend, Arc::clone(&feed), jwt));
@@ -144,13 +151,21 @@ impl Gateway {
     }
 }
 
-/// Lets everybody through: at a gateway the door decides.
-#[derive(Debug)]
-struct Everybody;
+/// Lets everybody through but those who show a mark that somebody has made up; the rest is the door's to decide.
+struct Genuine(Arc<Feed>);
 
-impl Screen for Everybody {
-    fn judge(&self, _: &FirstPacket<'_>) -> Passage {
-        Passage::Through
+impl fmt::Debug for Genuine {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("Genuine")
+    }
+}
+
+impl Screen for Genuine {
+    fn judge(&self, first: &FirstPacket<'_>) -> Passage {
+        match self.0.keys().marks().read(first.id, clock::unix_ms()) {
+            Err(MarkError::Forged) => Passage::Drop,
+            Ok(_) | Err(_) => Passage::Through,
+        }
     }
 }
 
