@@ -16,10 +16,10 @@ mod look;
 mod stocks;
 mod summary;
 mod troubles;
+mod watcher;
 #[cfg(test)]
 mod world;
 
-use std::collections::BTreeMap;
 use std::path::Path;
 use std::sync::Arc;
 use std::time::Duration;
@@ -34,13 +34,12 @@ use crate::config;
 use crate::happening::What;
 use crate::probe::{Probe, Target};
 use crate::seat::Seat;
-use crate::view::{Component, State, StatusView};
+use crate::view::{State, StatusView};
 
 use alerts::ALL;
-use damper::{Change, Damper};
-use facts::Facts;
-use graph::{Blame, Judged};
+use damper::Change;
 use look::{Memory, Seldom};
+use watcher::{Step, Watcher};
 
 /// How often is looked.
 const LOOK_EVERY: Duration = Duration::from_secs(1);
@@ -177,74 +176,16 @@ fn on_step(seat: &Seat, step: Step, is_due: bool) {
     }
 }
 
-/// What is carried from one look to the next.
-#[derive(Debug, Default)]
-struct Watcher {
-    damper: Damper,
-    since: BTreeMap<String, (State, UnixMs)>,
-    told: Vec<String>,
-}
-
-/// What a look amounts to.
-struct Step {
-    at_ms: UnixMs,
-    view: StatusView,
-    changes: Vec<Change>,
-    /// Something about it is to be shown at once.
-    has_changed: bool,
-    /// A component that failed does so no more.
-    mends: bool,
-}
-
-impl Watcher {
-    fn step(&mut self, facts: &Facts) -> Step {
-        let judged = judge::judge(facts);
-        let blame = graph::blame(&judged);
-        let changes = self.damper.step(facts.now_ms, troubles::troubles(facts, &judged, &blame));
-        let alerts = self.damper.alerts();
-        let (state, summary) = (summary::state(&judged, &alerts), summary::sentence(&judged, &alerts));
-        let mends = self.note(&judged, facts.now_ms);
-        let components = self.shown(judged, &blame, facts.now_ms);
-        let told = components
-            .iter()
-            .map(|c| format!("{}{:?}{:?}", c.id, c.state, c.affected_by))
-            .chain(alerts.iter().map(|alert| format!("{}{:?}", alert.key, alert.severity)))
-            .collect();
-        let has_changed = self.told != told;
-        self.told = told;
-        let view = StatusView { state, summary, components, alerts, probe: None, now_ms: facts.now_ms };
-        Step { at_ms: facts.now_ms, view, changes, has_changed, mends }
-    }
-
-    /// Notes since when each is as it is. Whether one that was down is so no more; the probe does not count, it is what is asked.
-    fn note(&mut self, judged: &[Judged], now_ms: UnixMs) -> bool {
-        self.since.retain(|id, _| judged.iter().any(|c| c.id == *id));
-        let mut mends = false;
-        for component in judged {
-            let known = self.since.entry(component.id.clone()).or_insert((component.state, now_ms));
-            if known.0 != component.state {
-                mends |= known.0 == State::Down && component.id != "probe";
-                *known = (component.state, now_ms);
-            }
-        }
-        mends
-    }
-
-    fn shown(&self, judged: Vec<Judged>, blame: &Blame, now_ms: UnixMs) -> Vec<Component> {
-        let shown = judged.into_iter().map(|component| Component {
-            needs: component.needs_flat(),
-            affected_by: blame.get(&component.id).filter(|cause| **cause != component.id).cloned(),
-            since_ms: self.since.get(&component.id).map_or(now_ms, |(_, since_ms)| *since_ms),
-            id: component.id,
-            title: component.title,
-            node: component.node,
-            state: component.state,
-            why: component.why,
-            age_ms: component.age_ms,
-        });
-        shown.collect()
-    }
-}
-
 #[cfg(test)]
-mod tests;
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_view_that_was_not_renewed_is_never_green() {
+        let view = Watcher::default().step(&world::up()).view;
+        assert_eq!(renewed(view.clone(), 5_000).state, State::Up);
+        let old = renewed(view, 6_000);
+        assert_eq!(old.state, State::Unknown);
+        assert!(old.summary.contains("6 s"), "{}", old.summary);
+    }
+}

@@ -107,6 +107,8 @@ pub struct World {
     ages_ms: BTreeMap<String, u64>,
     now_s: u64,
     probe: Option<Probe>,
+    /// What the backend said last of the store.
+    store_said_lost: bool,
 }
 
 impl World {
@@ -144,6 +146,9 @@ impl World {
             self.probe = Some(probed(now_ms, self.way()));
         }
         let backend_fails = self.has(Failure::Backend);
+        if !backend_fails {
+            self.store_said_lost = self.has(Failure::Store);
+        }
         let lack = backend_fails.then(|| "the backend does not answer".to_owned());
         let mut facts = Facts { now_ms, feed_connected: !backend_fails, ..apart(&MANAGERS) };
         facts.probe = self.probe.clone().unwrap_or_default();
@@ -157,7 +162,7 @@ impl World {
                 }
             };
             node.age_ms = Some(self.age_ms(&node.node, silent));
-            if node.node == "backend" && self.has(Failure::Store) {
+            if node.node == "backend" && self.store_said_lost {
                 node.lacks.insert("store".to_owned(), "the disk is full".to_owned());
             } else if let Some(lack) = lack.clone().filter(|_| node.node != "backend") {
                 node.lacks.insert("backend".to_owned(), lack);

@@ -102,12 +102,3 @@ fn a_state_says_since_when_it_is_so_and_a_change_is_noticed() {
     facts.checks.insert("store".to_owned(), None);
     assert!(watcher.step(&facts).mends);
 }
-
-#[test]
-fn a_view_that_was_not_renewed_is_never_green() {
-    let view = Watcher::default().step(&up()).view;
-    assert_eq!(renewed(view.clone(), 5_000).state, State::Up);
-    let old = renewed(view, 6_000);
-    assert_eq!(old.state, State::Unknown);
-    assert!(old.summary.contains("6 s"), "{}", old.summary);
-}
