@@ -43,3 +43,6 @@ pub fn routes(seat: &Arc<Seat>) -> Router {
 pub fn forwarding(seat: &Arc<Seat>, routes: Router) -> Router {
     routes.layer(middleware::from_fn_with_state(Arc::clone(seat), forward::forward))
 }
+
+#[cfg(test)]
+mod tests;

@@ -28,7 +28,7 @@ use tokio::time::Instant;
 use crate::config::Config;
 use crate::happening::Happening;
 use crate::seat::Seat;
-use crate::view::NodeView;
+use crate::view::{NodeView, State};
 
 use call::{CallError, Caller};
 use judge::{Word, judge};
@@ -75,6 +75,8 @@ struct Known {
     word: Option<Word>,
     heard: Option<Instant>,
     failure: Option<String>,
+    /// Why it does not have the orders that are known here.
+    not_handed: Option<String>,
     /// The address is that of this process: one list of peers may be in all configurations.
     is_here: bool,
 }
@@ -149,7 +151,14 @@ impl Peer {
     fn view(&self, begun: Instant) -> NodeView {
         let known = self.known.lock();
         let silence = known.heard.unwrap_or(begun).elapsed();
-        judge(self.addr, known.word.as_ref(), silence, known.failure.as_deref())
+        let view = judge(self.addr, known.word.as_ref(), silence, known.failure.as_deref());
+        match &known.not_handed {
+            Some(why) if view.state == State::Up => {
+                let why = Some(format!("orders that are given here do not reach it: {why}"));
+                NodeView { state: State::Warning, why, ..view }
+            }
+            _ => view,
+        }
     }
 }
 
@@ -203,17 +212,30 @@ impl<'a> Round<'a> {
     }
 
     async fn hand_and_ask(&mut self, orders: &Arc<Orders>) -> Result<(), CallError> {
-        let has_them = self.handed.as_ref().is_some_and(|(known, _)| known == orders);
-        if !has_them && orders.iter().next().is_some() {
-            let body = json!({ "orders": orders.iter().collect::<Vec<_>>() });
-            self.ask(Method::POST, "/v1/orders/merge", Some(&body)).await?;
-            self.handed = Some((Arc::clone(orders), Instant::now()));
-        }
+        self.hand(orders).await?;
         let asked_ms = clock::unix_ms();
         let since = self.told_ms.map_or_else(String::new, |told_ms| format!("?since_ms={told_ms}"));
         let said = self.ask(Method::GET, &format!("/v1/node{since}"), None).await?;
         let report: Report = serde_json::from_value(said).map_err(|_| CallError::Malformed)?;
         self.on_report(report, asked_ms, clock::unix_ms());
+        Ok(())
+    }
+
+    /// Hands over the orders, unless it has them. One that answers and does not take them is asked all the same.
+    async fn hand(&mut self, orders: &Arc<Orders>) -> Result<(), CallError> {
+        let has_them = self.handed.as_ref().is_some_and(|(known, _)| known == orders);
+        if has_them || orders.iter().next().is_none() {
+            self.peer.known.lock().not_handed = None;
+            return Ok(());
+        }
+        let body = json!({ "orders": orders.iter().collect::<Vec<_>>() });
+        let handed = self.ask(Method::POST, "/v1/orders/merge", Some(&body)).await;
+        self.peer.known.lock().not_handed = handed.as_ref().err().map(ToString::to_string);
+        match handed {
+            Ok(_) => self.handed = Some((Arc::clone(orders), Instant::now())),
+            Err(CallError::Refused { .. }) => {}
+            Err(silent) => return Err(silent),
+        }
         Ok(())
     }
 

@@ -4,7 +4,7 @@ use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::Duration;
 
-use buslane_chassis::admin::{Admin, Token};
+use buslane_chassis::admin::{Admin, Token, Tokens};
 use buslane_chassis::audit::Audit;
 use buslane_chassis::clock;
 use buslane_chassis::feed::Feed;
@@ -276,6 +276,7 @@ impl World {
         let seat = Seat::open(parts).unwrap();
         let token = Token::load_or_create(&token_file).unwrap();
         let bound = Admin::new(token, readiness, telemetry::install_metrics().unwrap())
+            .keeping(Tokens::open(dir.path(), Arc::clone(seat.audit())))
             .merge(crate::api::forwarding(&seat, orders::routes(desk)))
             .merge(seat.routes())
             .open(Seat::open_routes())
@@ -296,7 +297,12 @@ impl World {
 
     /// Status and the whole answer.
     pub(crate) async fn ask(&self, method: &str, path: &str, body: Value) -> (u16, Value) {
-        let body = body.to_string();
+        let (status, body) = self.raw(method, path, &body.to_string()).await;
+        (status, serde_json::from_str(&body).unwrap_or_else(|_| panic!("not JSON: {body}")))
+    }
+
+    /// Status and text of the answer.
+    pub(crate) async fn raw(&self, method: &str, path: &str, body: &str) -> (u16, String) {
         let request = format!(
             "{method} {path} HTTP/1.1\r\nHost: {}\r\nConnection: close\r\nContent-Type: application/json\r\n\
              Authorization: Bearer {}\r\nContent-Length: {}\r\n\r\n{body}",
@@ -310,7 +316,7 @@ impl World {
         stream.read_to_string(&mut answer).await.unwrap();
         let (head, body) = answer.split_once("\r\n\r\n").unwrap();
         let status = head.split(' ').nth(1).unwrap().parse().unwrap();
-        (status, serde_json::from_str(body).unwrap_or_else(|_| panic!("not JSON: {body}")))
+        (status, body.to_owned())
     }
 
     /// The result of a question.

@@ -16,12 +16,15 @@ use http_body_util::{BodyExt, Full, Limited};
 use hyper::body::Incoming;
 use hyper_util::client::legacy::Client;
 use hyper_util::client::legacy::connect::HttpConnector;
-use hyper_util::rt::TokioExecutor;
+use hyper_util::rt::{TokioExecutor, TokioTimer};
 use serde::Deserialize;
 use serde_json::Value;
 
 /// How long an answer may take: an operator waits for it.
 pub const ANSWER_LIMIT: Duration = Duration::from_millis(1_500);
+
+/// A connection that was not used for so long is not used again: the other side closes it after five seconds.
+const IDLE: Duration = Duration::from_secs(3);
 
 /// Largest answer: a day of samples.
 const ANSWER_BYTES_MAX: usize = 16 * 1024 * 1024;
@@ -80,7 +83,10 @@ impl Caller {
         connector.set_connect_timeout(Some(ANSWER_LIMIT));
         connector.set_nodelay(true);
         Ok(Self {
-            client: Client::builder(TokioExecutor::new()).build(connector),
+            client: Client::builder(TokioExecutor::new())
+                .pool_timer(TokioTimer::new())
+                .pool_idle_timeout(IDLE)
+                .build(connector),
             token_file: token_file.map(Path::to_owned),
             token: ArcSwapOption::from(token),
         })

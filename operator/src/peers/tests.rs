@@ -6,7 +6,6 @@ use serde_json::json;
 use super::*;
 use crate::config::Config;
 use crate::testing::{Role, World, until};
-use crate::view::State;
 
 async fn state_of(world: &World, node: &str) -> Option<State> {
     world.seat.nodes().into_iter().find(|view| view.node == node).map(|view| view.state)
@@ -92,6 +91,28 @@ async fn an_order_reaches_the_peers_without_the_backend() {
     assert_eq!(shown["posture"], "emergency");
     assert_eq!(shown["order"]["author"], "kim");
     assert!(sm1.actions().contains(&"order.handed_over".to_owned()));
+    sm2.end().await;
+    sm1.end().await;
+}
+
+#[tokio::test]
+async fn a_peer_that_takes_no_orders_is_asked_all_the_same_and_says_why() {
+    let sm1 = World::begin("sm1", &[]).await;
+    let viewer = sm1.post("/v1/tokens", json!({"name": "sm2", "role": "viewer", "reason": "a test"})).await;
+    let dir = tempfile::tempdir().unwrap();
+    let file = dir.path().join("peer.token");
+    std::fs::write(&file, viewer["token"].as_str().unwrap()).unwrap();
+    let config = Config { peers: vec![sm1.addr], peer_token: Some(file), ..Config::default() };
+    let sm2 = World::begin_with(Role::Manager, "sm2", config).await;
+    until("it is up", async || state_of(&sm2, "sm1").await == Some(State::Up)).await;
+    let order = json!({"kind": "emergency", "reason": "a drill", "duration_ms": 60_000});
+    let given = sm2.post("/v1/orders", order).await;
+    assert_eq!((&given["effective"]["nodes"], &given["effective"]["of"]), (&json!(1), &json!(2)), "{given}");
+    until("it says why", async || {
+        let view = &sm2.seat.peers.views()[0];
+        view.state == State::Warning && view.why.as_ref().is_some_and(|why| why.contains("operator"))
+    })
+    .await;
     sm2.end().await;
     sm1.end().await;
 }

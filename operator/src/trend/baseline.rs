@@ -43,6 +43,9 @@ const SPREAD_SHARE_MIN: f64 = 0.1;
 /// Differences of less than this are of no importance, per second.
 const SPREAD_PER_S_MIN: f64 = 0.5;
 
+/// No rate is higher: what is, comes from a fault and not from a node.
+const PER_S_MAX: f64 = 1e12;
+
 /// Over how long the present is measured: what comes at random varies by the root of its number.
 const PRESENT_S: f64 = 10.0;
 
@@ -82,7 +85,7 @@ impl Baseline {
             self.end_hour();
             self.hour = hour;
         }
-        if per_s.is_finite() && per_s >= 0.0 && self.minutes.len() < MINUTES_MAX {
+        if (0.0..=PER_S_MAX).contains(&per_s) && self.minutes.len() < MINUTES_MAX {
             self.minutes.push(per_s);
         }
     }
@@ -100,7 +103,8 @@ impl Baseline {
 
     /// Whether it can be used: what was read from a disk may have been changed there.
     pub fn is_sound(&self) -> bool {
-        let is_rate = |value: f64| value.is_finite() && value >= 0.0;
+        // A spread is a distance in another unit: twice as much is enough for it.
+        let is_rate = |value: f64| (0.0..=2.0 * PER_S_MAX).contains(&value);
         let mut hours = self.cells.iter().flatten();
         self.cells.len() == HOURS
             && self.cells.iter().all(|cell| cell.len() <= WEEKS_MAX)
