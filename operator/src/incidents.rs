@@ -41,7 +41,7 @@ use crate::notify::Messenger;
 use crate::view::{IncidentState, IncidentView, Severity};
 
 use incident::Incident;
-use keeper::{Kept, Undone, off_the_runtime};
+use keeper::{Failure, Undone, off_the_runtime};
 use ledger::{Effects, Ledger};
 use store::Store;
 
@@ -86,7 +86,7 @@ pub struct Incidents {
     messenger: Arc<Messenger>,
     undone: Mutex<Undone>,
     wake: Notify,
-    kept: watch::Sender<Kept>,
+    kept: watch::Sender<Failure>,
     shown: broadcast::Sender<Arc<IncidentView>>,
 }
 
@@ -246,14 +246,13 @@ impl Incidents {
         for notice in effects.notices {
             self.messenger.offer(notice);
         }
-        let views: Vec<IncidentView> = {
-            let ledger = self.ledger.lock();
-            effects.changed.iter().filter_map(|no| ledger.view(*no).cloned()).collect()
-        };
-        for view in views {
+        // While the lock is held: what is shown last is what holds.
+        let ledger = self.ledger.lock();
+        for view in effects.changed.iter().filter_map(|no| ledger.view(*no).cloned()) {
             // That nobody looks is no error.
             let _ = self.shown.send(Arc::new(view));
         }
+        drop(ledger);
         let mut undone = self.undone.lock();
         undone.changed.extend(effects.changed);
         undone.forgotten.extend(effects.forgotten);

@@ -20,7 +20,7 @@ use buslane_chassis::shutdown::Shutdown;
 use futures_util::future::join_all;
 use parking_lot::Mutex;
 use serde::Serialize;
-use tokio::sync::mpsc;
+use tokio::sync::mpsc::{self, error::TrySendError};
 
 use crate::config;
 use crate::happening::News;
@@ -114,7 +114,8 @@ impl Messenger {
     /// Tells everybody who is to know. Never waits.
     pub fn offer(&self, notice: Notice) {
         for door in &self.doors {
-            if door.inbox.try_send(notice.clone()).is_err() {
+            // After the shutdown nobody takes it: that is no failure.
+            if let Err(TrySendError::Full(notice)) = door.inbox.try_send(notice.clone()) {
                 door.target.count("dropped");
                 let (to, no) = (door.target.name(), notice.incident.no);
                 tracing::error!(to, no, "a notification was dropped: too many wait");

@@ -143,6 +143,11 @@ impl Incident {
         self.view.key == alert.key && self.view.key != MANUAL
     }
 
+    /// Whether there is an alert behind it that was not cleared.
+    pub(super) fn still_holds(&self) -> bool {
+        self.view.key != MANUAL && self.view.recovered_ms.is_none()
+    }
+
     /// Whether nobody is told about it now.
     pub(super) fn is_silenced(&self, now_ms: UnixMs) -> bool {
         self.view.silenced_until_ms.is_some_and(|until| until > now_ms)

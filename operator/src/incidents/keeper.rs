@@ -24,12 +24,8 @@ pub(super) struct Undone {
     pub(super) forgotten: BTreeSet<u64>,
 }
 
-/// How the last round of writing went.
-#[derive(Debug, Default)]
-pub(super) struct Kept {
-    round: u64,
-    error: Option<String>,
-}
+/// Why the last round of writing failed, if it did. Each round is told.
+pub(super) type Failure = Option<String>;
 
 impl Incidents {
     /// Writes until the end. It stops between two rounds: what is half done would be done twice.
@@ -60,7 +56,7 @@ impl Incidents {
                 tracing::warn!(no, error = %why, "the file of an old incident was not removed");
             }
         }
-        self.kept.send_modify(|kept| *kept = Kept { round: kept.round.wrapping_add(1), error });
+        self.kept.send_replace(error);
     }
 
     async fn append(&self, no: u64) -> io::Result<()> {
@@ -85,7 +81,7 @@ impl Incidents {
                 if kept.changed().await.is_err() {
                     break;
                 }
-                if let Some(error) = kept.borrow_and_update().error.clone() {
+                if let Some(error) = kept.borrow_and_update().clone() {
                     return Some(error);
                 }
             }

@@ -231,7 +231,7 @@ fn people_may_say_what_makes_sense() {
         "note the disk is full",
         "severity Severity critical: all",
         "acknowledged Sees to it: on it",
-        "state Resolved: so",
+        "state Resolved (its alert still holds): so",
         "note the disk is full",
         "state Declared: so",
     ];

@@ -3,7 +3,7 @@
 
 use buslane_shared::UnixMs;
 
-use super::{Effects, Fact, Incident, Ledger, MANUAL, Occasion, may_go_on, own};
+use super::{Effects, Fact, Incident, Ledger, Occasion, may_go_on, own};
 use crate::incidents::machine::{Step, step};
 use crate::incidents::rules::{severity_name, worse};
 use crate::view::{IncidentState, Severity};
@@ -37,10 +37,7 @@ impl Ledger {
     /// Nobody has said it is gone, because whoever would have said so was restarted.
     fn end_what_was_not_seen(&mut self, no: u64, now_ms: UnixMs, effects: &mut Effects) {
         let is_late = now_ms >= self.begun_ms.saturating_add(SEEN_WITHIN_MS);
-        let gone = self.open(no).is_some_and(|incident| {
-            let view = incident.view();
-            !incident.is_seen && view.key != MANUAL && view.recovered_ms.is_none()
-        });
+        let gone = self.open(no).is_some_and(|incident| !incident.is_seen && incident.still_holds());
         if is_late && gone {
             let text = "This process was restarted meanwhile, and its alert was not raised again".to_owned();
             self.push(no, own(now_ms, "alert", text), Fact::Recovered, effects);

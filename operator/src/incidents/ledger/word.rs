@@ -136,7 +136,9 @@ fn line(incident: &Incident, author: &str, word: Word, expected_s: Option<u32>, 
             let reopens = machine::towards(incident.view().state, to) == Some(Step::Reopen);
             let expected_ms = expected_ms(incident.view().severity);
             let fact = if reopens { Fact::Reopened { expected_ms } } else { Fact::Moved { to } };
-            ("state", format!("{}: {reason}", capital(machine::name(to))), Some(fact))
+            let too_early = to == IncidentState::Resolved && incident.still_holds();
+            let but = if too_early { " (its alert still holds)" } else { "" };
+            ("state", format!("{}{but}: {reason}", capital(machine::name(to))), Some(fact))
         }
         Word::Severity { to, reason } => {
             let text = format!("Severity {}: {reason}", severity_name(to));
