@@ -9,6 +9,7 @@ mod cookie;
 mod failures;
 mod guard;
 mod headers;
+mod lease;
 mod login;
 mod may;
 mod origin;
@@ -18,6 +19,7 @@ mod peer;
 mod principal;
 mod secrets;
 mod serve;
+mod shape;
 pub mod tls;
 mod token;
 mod tokens;
@@ -130,7 +132,8 @@ impl Admin {
             .fallback(unknown)
             .layer(middleware::from_fn_with_state(Arc::clone(&guard), guard::check));
         let open = self.open.merge(login::open_routes(guard)).fallback_service(guarded);
-        let router = open.layer(middleware::map_response(headers::protect));
+        let shaped = open.layer(middleware::map_response(shape::of_errors));
+        let router = shaped.layer(middleware::map_response(headers::protect));
         Ok(BoundAdmin { listener, serving: Serving::new(router, self.tls), addr })
     }
 }

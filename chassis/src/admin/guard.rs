@@ -6,15 +6,12 @@
 
 use std::net::IpAddr;
 use std::sync::Arc;
-use std::time::Duration;
 
-use axum::body::Body;
 use axum::extract::{Request, State};
 use axum::http::{HeaderMap, HeaderName, HeaderValue, Method, StatusCode, header};
 use axum::middleware::Next;
 use axum::response::{IntoResponse, Redirect, Response};
 use buslane_shared::UnixMs;
-use futures_util::StreamExt;
 use parking_lot::Mutex;
 use serde_json::{Value, json};
 use subtle::ConstantTimeEq;
@@ -23,8 +20,9 @@ use tokio_util::sync::CancellationToken;
 
 use super::cookie::Cookie;
 use super::failures::{Failures, Verdict};
+use super::lease::Lease;
 use super::origin::{self, Hosts};
-use super::pages::{Lease, Pages};
+use super::pages::Pages;
 use super::peer::Peer;
 use super::principal::Principal;
 use super::{Token, Tokens, body, error, may};
@@ -33,9 +31,6 @@ use crate::clock;
 
 /// What a page sends with everything that changes something.
 const CSRF: HeaderName = HeaderName::from_static("x-buslane-csrf");
-
-/// The wall clock may be set: the end of a right is never missed by more than this.
-const LOOK_EVERY: Duration = Duration::from_secs(10);
 
 /// Everything that rights are decided from.
 pub(super) struct Guard {
@@ -212,24 +207,7 @@ pub(super) async fn check(State(guard): State<Arc<Guard>>, request: Request, nex
     };
     request.extensions_mut().insert(lease.principal.clone());
     request.extensions_mut().insert(lease.clone());
-    bounded(next.run(request).await, lease)
-}
-
-/// A stream ends with the right that it was opened with.
-fn bounded(answer: Response, lease: Lease) -> Response {
-    let kind = answer.headers().get(header::CONTENT_TYPE).map(HeaderValue::as_bytes);
-    if !kind.is_some_and(|kind| kind.starts_with(b"text/event-stream")) {
-        return answer;
-    }
-    answer.map(|body| Body::from_stream(body.into_data_stream().take_until(over(lease))))
-}
-
-async fn over(lease: Lease) {
-    while lease.holds(clock::unix_ms()) {
-        let left_ms = lease.expires_ms.map(|end| end.saturating_sub(clock::unix_ms()));
-        let left = left_ms.map_or(LOOK_EVERY, |left_ms| Duration::from_millis(left_ms).min(LOOK_EVERY));
-        let _ = tokio::time::timeout(left, lease.alive.cancelled()).await;
-    }
+    lease.bounds(next.run(request).await)
 }
 
 /// Whether a person's browser asks for a page.

@@ -7,8 +7,8 @@ use std::collections::{BTreeMap, HashMap};
 
 use buslane_shared::UnixMs;
 use parking_lot::Mutex;
-use tokio_util::sync::CancellationToken;
 
+use super::lease::Lease;
 use super::principal::{How, Principal};
 use super::secrets::{self, Hash};
 use crate::clock;
@@ -18,26 +18,6 @@ pub(super) const LIFE_MS: u64 = 12 * 3_600_000;
 
 /// Browsers that are logged in at a time. Beyond that whoever has most of them loses his oldest.
 const PAGES_MAX: usize = 1_024;
-
-/// The right that a request was let in with, and its end.
-#[derive(Debug, Clone)]
-pub(super) struct Lease {
-    /// Who.
-    pub(super) principal: Principal,
-    /// Cancelled when the right is taken back.
-    pub(super) alive: CancellationToken,
-    /// When it ends by itself.
-    pub(super) expires_ms: Option<UnixMs>,
-    /// What a page must send with what it changes.
-    pub(super) csrf: Option<String>,
-}
-
-impl Lease {
-    /// Whether it holds.
-    pub(super) fn holds(&self, now_ms: UnixMs) -> bool {
-        !self.alive.is_cancelled() && self.expires_ms.is_none_or(|end| now_ms < end)
-    }
-}
 
 struct Page {
     lease: Lease,
@@ -121,6 +101,8 @@ fn make_room(pages: &mut HashMap<Hash, Page>, now_ms: UnixMs) {
 
 #[cfg(test)]
 mod tests {
+    use tokio_util::sync::CancellationToken;
+
     use super::*;
 
     fn right(name: &str, expires_ms: Option<UnixMs>) -> Lease {

@@ -4,7 +4,7 @@ use std::net::{IpAddr, Ipv4Addr};
 
 use axum::extract::Request;
 
-use super::pages::Lease;
+use super::lease::Lease;
 
 /// The other end. In the extensions of every request.
 #[derive(Debug, Clone)]

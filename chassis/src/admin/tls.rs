@@ -16,7 +16,7 @@ use tokio_rustls::TlsAcceptor;
 use tokio_util::sync::CancellationToken;
 use x509_parser::prelude::{FromDer, X509Certificate};
 
-use super::pages::Lease;
+use super::lease::Lease;
 use super::principal::{How, Principal, ROOT, Role};
 use crate::audit;
 use crate::tls::{self, Identity, TlsError};

@@ -18,7 +18,7 @@ use serde_json::{Value, json};
 use subtle::ConstantTimeEq;
 use tokio_util::sync::CancellationToken;
 
-use super::pages::Lease;
+use super::lease::Lease;
 use super::principal::{How, Principal, ROOT, Role};
 use super::secrets::{self, Hash};
 use crate::audit::{self, Audit, AuditError, Entry};
@@ -137,7 +137,7 @@ impl TokensError {
             Self::Name => "token_name",
             Self::Taken => "token_name_taken",
             Self::Life => "token_life",
-            Self::Reason => "reason_missing",
+            Self::Reason => "no_reason",
             Self::TooMany => "too_many_tokens",
             Self::Unknown => "no_such_token",
             Self::Audit(_) => "audit_unwritable",

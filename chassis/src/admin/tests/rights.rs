@@ -57,7 +57,7 @@ async fn a_token_that_is_guessed_taken_back_or_over_opens_nothing() {
 
     let root = bearer(world.token.reveal());
     let path = format!("/v1/tokens/{id}");
-    assert_eq!(world.send("DELETE", &path, &[&root], "").await.code(), "reason_missing");
+    assert_eq!(world.send("DELETE", &path, &[&root], "").await.code(), "no_reason");
     assert_eq!(world.send("GET", "/v1/me", &[&bearer(&token)], "").await.status, 200);
     let revoked = world.send("DELETE", &format!("{path}?reason=left&author=park"), &[&root], "").await;
     assert_eq!((revoked.status, &revoked.json()["result"]["not_kept"]), (200, &Value::Null));
@@ -154,5 +154,31 @@ async fn a_request_is_read_within_bounds() {
     let form = ["Content-Type: application/x-www-form-urlencoded"];
     let refused = world.send("POST", "/v1/login", &form, &"x".repeat(body::LOGIN_BYTES_MAX + 1)).await;
     assert_eq!(refused.status, 413);
+    world.end().await;
+}
+
+#[tokio::test]
+async fn every_error_has_the_one_form() {
+    let world = world().await;
+    let root = bearer(world.token.reveal());
+    let json = "Content-Type: application/json";
+    for (method, path, line, body, status, code) in [
+        ("GET", "/v1/none", "X-None: 1", "", 404, "not_found"),
+        ("PUT", "/v1/echo", "X-None: 1", "", 405, "method_not_allowed"),
+        ("GET", "/v1/login", "X-None: 1", "", 405, "method_not_allowed"),
+        ("POST", "/v1/tokens", "X-None: 1", "{}", 415, "unsupported_media_type"),
+        ("POST", "/v1/tokens", json, "{", 400, "bad_request"),
+        ("POST", "/v1/tokens", json, r#"{"name":"a","role":"king"}"#, 422, "bad_request"),
+        ("DELETE", "/v1/tokens/1?what=x", "X-None: 1", "", 400, "bad_request"),
+    ] {
+        let answer = world.send(method, path, &[&root, line], body).await;
+        assert_eq!(
+            (answer.status, answer.code().as_str()),
+            (status, code),
+            "{method} {path} {}",
+            answer.body
+        );
+        assert!(!answer.json()["error"]["message"].as_str().unwrap().is_empty());
+    }
     world.end().await;
 }

@@ -73,7 +73,7 @@ async fn a_token_that_is_taken_back_or_over_holds_no_longer() {
     let kim = make(&tokens, "kim", Role::Operator).await;
     let lease = tokens.find(&kim.token, 0).unwrap();
     let refused = tokens.revoke(&kim.view.id, " ".into(), "root".into()).await.unwrap_err();
-    assert_eq!(refused.code(), "reason_missing");
+    assert_eq!(refused.code(), "no_reason");
     let revoked = tokens.revoke(&kim.view.id, "left".into(), "root".into()).await.unwrap();
     assert_eq!(revoked.not_kept, None);
     assert!(lease.alive.is_cancelled(), "what was begun with it ends");
@@ -101,8 +101,8 @@ async fn what_makes_no_token_says_why() {
         ("kim", None, "r", "token_name_taken"),
         ("lee", Some(0), "r", "token_life"),
         ("lee", Some(u64::MAX), "r", "token_life"),
-        ("lee", None, "", "reason_missing"),
-        ("lee", None, "a\nb", "reason_missing"),
+        ("lee", None, "", "no_reason"),
+        ("lee", None, "a\nb", "no_reason"),
     ] {
         let wish = TokenWish { reason: reason.into(), ..wish(name, Role::Viewer, life_s) };
         let refused = tokens.make(wish, "root".into()).await.unwrap_err();
