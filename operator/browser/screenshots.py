@@ -11,6 +11,9 @@ from playwright.sync_api import Browser, expect, sync_playwright
 
 from server import Server, chromium
 
+# The storm is at its height for so long before the pictures are taken.
+AFTER_MS = 9_000
+
 DESKTOP = {"width": 1280, "height": 900}
 PHONE = {"width": 390, "height": 844}
 # Name, path, size, colours.
@@ -66,7 +69,7 @@ def main() -> None:
             expect(first.locator("#posture")).to_have_attribute("data-posture", re.compile("guard|emergency"), timeout=120_000)
             # The storm is seen whole when it has come down again.
             expect(first.locator("[data-class=C5] [data-f=deferred]")).to_have_text(re.compile(r"^[1-9]\d"), timeout=30_000)
-            first.wait_for_function("window.seen = (window.seen ?? performance.now()), performance.now() - window.seen > 9000", timeout=30_000, polling=500)
+            first.wait_for_timeout(AFTER_MS)
             for name, page in pages:
                 page.screenshot(path=chosen.out / f"{name}.png")
                 print(chosen.out / f"{name}.png")

@@ -60,7 +60,9 @@ class Server:
         self.token = (self.data / "admin.token").read_text().strip()
 
     def tail(self) -> str:
-        return "\n".join(self.log.read_text(errors="replace").splitlines()[-30:])
+        """The last lines of the server and of the storm."""
+        logs = [log.read_text(errors="replace").splitlines()[-30:] for log in (self.log, self.home / "storm.log") if log.exists()]
+        return "\n".join(line for log in logs for line in log)
 
     def ask(self, path: str, body: dict | None = None) -> dict:
         """The answer of the API, asked with the folder's token."""

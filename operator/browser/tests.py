@@ -17,7 +17,7 @@ from server import Server, chromium
 
 SKIPPED = 77
 HERE = Path(__file__).parent
-LOGINS_PER_S = 30
+LOGINS_PER_S = 20
 # What must stay text, wherever it is shown.
 EVIL = "<img src=x onerror=\"window.hurt=1\"><script>window.hurt=1</script>"
 PAGES = ["/", "/lanes", "/status", "/incidents", "/users", "/drills", "/audit"]
@@ -94,10 +94,12 @@ def shows_a_storm(console: Console) -> None:
     raised = re.compile("guard|emergency|recovery")
     expect(page.locator("#posture")).to_have_attribute("data-posture", raised, timeout=45_000)
     expect(page.locator("#posture [data-f=cause]")).not_to_be_empty()
-    expect(page.locator("[data-class=C5] [data-f=deferred]")).to_have_text(re.compile(r"^[1-9]"))
+    expect(page.locator("[data-class=C5] [data-f=deferred]")).to_have_text(re.compile(r"^[1-9]"), timeout=45_000)
     expect(page.locator("#posture [data-f=story]")).to_contain_text("Background asks for")
     expect(page).to_have_title(re.compile("GUARD|EMERGENCY|RECOVERY"))
-    storm.wait(60)
+    # It has been seen; its report is nobody's.
+    storm.terminate()
+    storm.wait(20)
     page.close()
 
 
@@ -149,7 +151,7 @@ def reads_the_audit(console: Console) -> None:
 
 
 def a_viewer_cannot(console: Console) -> None:
-    token = console.server.ask("/v1/tokens", {"name": "vera", "role": "viewer"})["token"]
+    token = console.server.ask("/v1/tokens", {"name": "vera", "role": "viewer", "reason": "watches the screens at night"})["token"]
     context = console.context()
     page = console.log_in(context, token)
     expect(page.get_by_text("Orders need the role operator")).to_be_visible()
@@ -178,7 +180,7 @@ def injected_scripts_do_nothing(console: Console) -> None:
     expect(page.locator("#timeline li", has_text="note").first).to_contain_text("<script>window.hurt=1</script>")
     for path in [*PAGES, "/users?user=mallory", "/users?user=%3Cimg%20src%3Dx%20onerror%3Dwindow.hurt%3D1%3E", "/?node=%3Cscript%3Ewindow.hurt%3D1%3C/script%3E"]:
         page.goto(path)
-        page.wait_for_function("document.querySelector('#node option') && document.querySelector('#live').dataset.live !== ''")
+        expect(page.locator("#live")).to_have_attribute("data-live", re.compile("."))
         assert page.evaluate("window.hurt") is None, f"a script ran on {path}"
         assert page.locator("main img[src=x], main script").count() == 0, path
     page.close()
@@ -202,7 +204,7 @@ def fits_a_phone(console: Console) -> None:
     page = context.new_page()
     for path in PAGES:
         page.goto(path)
-        page.wait_for_function("document.querySelector('#live').dataset.live !== ''")
+        expect(page.locator("#live")).to_have_attribute("data-live", re.compile("."))
         assert page.evaluate("document.documentElement.scrollWidth") <= 390, f"{path} is wider than a phone"
     context.close()
 

@@ -6,6 +6,7 @@
 
 mod assets;
 mod first;
+mod rows;
 mod shell;
 mod story;
 mod words;
@@ -22,7 +23,8 @@ use buslane_chassis::admin::{Principal, error};
 use buslane_chassis::clock;
 use serde::Deserialize;
 
-use self::first::{Case, CaseWithTimeline, Facts, Now, Wrong};
+use self::first::{Facts, Now};
+use self::rows::{Case, CaseWithTimeline, Wrong};
 use self::shell::{Page, Shell};
 use crate::seat::Seat;
 

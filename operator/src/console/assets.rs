@@ -27,7 +27,7 @@ macro_rules! assets {
 const ALL: &[Asset] = assets![
     STYLE "base.css", STYLE "parts.css", PICTURE "icon.svg",
     SCRIPT "main.js", SCRIPT "dom.js", SCRIPT "format.js", SCRIPT "api.js", SCRIPT "live.js", SCRIPT "words.js",
-    SCRIPT "scale.js", SCRIPT "paint.js", SCRIPT "chart.js", SCRIPT "board.js", SCRIPT "banner.js", SCRIPT "order.js",
+    SCRIPT "scale.js", SCRIPT "paint.js", SCRIPT "chart.js", SCRIPT "strokes.js", SCRIPT "board.js", SCRIPT "banner.js", SCRIPT "order.js",
     SCRIPT "trouble.js", SCRIPT "graph.js", SCRIPT "login.js", SCRIPT "traffic.js", SCRIPT "lanes.js", SCRIPT "status.js",
     SCRIPT "incidents.js", SCRIPT "incident.js", SCRIPT "users.js", SCRIPT "drills.js", SCRIPT "audit.js",
 ];

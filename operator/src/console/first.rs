@@ -10,12 +10,10 @@ use buslane_shared::class::Class;
 use buslane_shared::overload::orders::Order;
 use buslane_shared::overload::posture;
 
+use super::rows::{AlertRow, Case, NodeRow};
 use super::story::{self, Split};
-use super::words::{NONE, clock, count, date, mebibytes, micros, percent, rate};
-use crate::view::{
-    Alert, ClassSample, Component, Entry, IncidentState, IncidentView, NodeView, Sample, Severity, State,
-    StatusView,
-};
+use super::words::{NONE, clock, count, mebibytes, micros, percent, rate};
+use crate::view::{ClassSample, IncidentView, NodeView, Sample, StatusView};
 
 /// What is known.
 pub(super) struct Facts {
@@ -69,62 +67,6 @@ pub(super) struct ClassRow {
     pub(super) waiting: String,
     pub(super) p50: String,
     pub(super) p99: String,
-}
-
-/// Something that is wrong.
-pub(super) struct AlertRow {
-    pub(super) title: String,
-    pub(super) severity: &'static str,
-    pub(super) why: String,
-}
-
-/// An incident.
-pub(super) struct Case {
-    pub(super) no: u64,
-    pub(super) title: String,
-    pub(super) severity: &'static str,
-    pub(super) state: &'static str,
-    pub(super) opened: String,
-}
-
-/// An incident and what happened.
-pub(super) struct CaseWithTimeline {
-    pub(super) no: u64,
-    pub(super) title: String,
-    pub(super) severity: &'static str,
-    pub(super) state: &'static str,
-    pub(super) opened: String,
-    pub(super) timeline: Vec<Line>,
-}
-
-/// A line of a timeline.
-pub(super) struct Line {
-    pub(super) at: String,
-    pub(super) author: String,
-    pub(super) kind: String,
-    pub(super) text: String,
-}
-
-/// A node.
-pub(super) struct NodeRow {
-    pub(super) name: String,
-    pub(super) state: String,
-}
-
-/// Components and what is wrong with them.
-pub(super) struct Wrong {
-    pub(super) summary: String,
-    pub(super) components: Vec<ComponentRow>,
-    pub(super) alerts: Vec<AlertRow>,
-}
-
-/// A component.
-pub(super) struct ComponentRow {
-    pub(super) title: String,
-    pub(super) state: &'static str,
-    pub(super) why: String,
-    pub(super) since: String,
-    pub(super) needs: String,
 }
 
 impl Now {
@@ -229,104 +171,5 @@ impl ClassRow {
             p50: micros(row.and_then(|row| row.p50_us)),
             p99: micros(row.and_then(|row| row.p99_us)),
         }
-    }
-}
-
-impl AlertRow {
-    fn of(alert: &Alert) -> Self {
-        Self { title: alert.title.clone(), severity: severity(alert.severity), why: alert.why.clone() }
-    }
-}
-
-impl Case {
-    pub(super) fn of(view: &IncidentView) -> Self {
-        Self {
-            no: view.no,
-            title: view.title.clone(),
-            severity: severity(view.severity),
-            state: incident_state(view.state),
-            opened: date(view.opened_ms),
-        }
-    }
-}
-
-impl CaseWithTimeline {
-    pub(super) fn of(view: &IncidentView) -> Self {
-        let Case { no, title, severity, state, opened } = Case::of(view);
-        Self {
-            no,
-            title,
-            severity,
-            state,
-            opened,
-            timeline: view.timeline.iter().rev().map(Line::of).collect(),
-        }
-    }
-}
-
-impl Line {
-    fn of(entry: &Entry) -> Self {
-        let Entry { at_ms, author, kind, text } = entry.clone();
-        Self { at: date(at_ms), author, kind, text }
-    }
-}
-
-impl NodeRow {
-    fn of(view: &NodeView) -> Self {
-        let why = view.why.as_ref().map(|why| format!(", {why}")).unwrap_or_default();
-        let posture = view.posture.as_ref().map(|posture| format!(", {posture}")).unwrap_or_default();
-        Self { name: view.node.clone(), state: format!("{}{posture}{why}", state(view.state)) }
-    }
-}
-
-impl Wrong {
-    pub(super) fn of(view: &StatusView) -> Self {
-        Self {
-            summary: view.summary.clone(),
-            components: view.components.iter().map(ComponentRow::of).collect(),
-            alerts: view.alerts.iter().map(AlertRow::of).collect(),
-        }
-    }
-}
-
-impl ComponentRow {
-    fn of(part: &Component) -> Self {
-        let affected = part.affected_by.as_ref().map(|by| format!("affected by {by}. ")).unwrap_or_default();
-        Self {
-            title: part.title.clone(),
-            state: state(part.state),
-            why: affected + part.why.as_deref().unwrap_or_default(),
-            since: date(part.since_ms),
-            needs: part.needs.join(", "),
-        }
-    }
-}
-
-fn state(state: State) -> &'static str {
-    match state {
-        State::Up => "up",
-        State::Warning => "warning",
-        State::Maintenance => "maintenance",
-        State::Unknown => "unknown",
-        State::Down => "down",
-    }
-}
-
-fn severity(severity: Severity) -> &'static str {
-    match severity {
-        Severity::Low => "low",
-        Severity::Medium => "medium",
-        Severity::High => "high",
-        Severity::Critical => "critical",
-    }
-}
-
-fn incident_state(state: IncidentState) -> &'static str {
-    match state {
-        IncidentState::Detected => "detected",
-        IncidentState::Declared => "declared",
-        IncidentState::Handling => "handling",
-        IncidentState::Resolved => "resolved",
-        IncidentState::Reviewed => "reviewed",
     }
 }

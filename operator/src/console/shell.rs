@@ -1,6 +1,6 @@
 //! What every page has around it: where one is, who looks, at which node, and when that was written.
 
-use buslane_chassis::admin::Principal;
+use buslane_chassis::admin::{Principal, Role};
 use buslane_chassis::clock;
 
 use super::words;
@@ -85,6 +85,8 @@ pub(super) struct Shell {
     pub(super) asked: String,
     pub(super) who: String,
     pub(super) role: &'static str,
+    /// Whether who looks may change anything.
+    pub(super) may_operate: bool,
     pub(super) at: String,
     pub(super) tabs: Vec<Tab>,
 }
@@ -111,6 +113,7 @@ impl Shell {
             asked: asked.to_owned(),
             who: who.name.clone(),
             role: who.role.name(),
+            may_operate: who.role >= Role::Operator,
             at: words::clock(clock::unix_ms()),
             tabs: tabs.collect(),
         }

@@ -141,6 +141,7 @@ fn shell() -> Shell {
         asked: "\" onload=\"alert(1)".to_owned(),
         who: SCRIPT.to_owned(),
         role: "viewer",
+        may_operate: false,
         at: "14:05:09 UTC".to_owned(),
         tabs: vec![],
     }

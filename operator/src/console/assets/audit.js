@@ -5,7 +5,8 @@ import { el, one, show, tell } from "./dom.js";
 import { when } from "./format.js";
 import { stateMark } from "./words.js";
 
-const EVERY_MS = 10_000;
+/** The node checks the whole record each time. */
+const EVERY_MS = 30_000;
 const SHOWN_MAX = 300;
 
 export async function begin() {

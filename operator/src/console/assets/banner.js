@@ -8,6 +8,8 @@ import { causeWords, glyph, POSTURES, stateMark, story } from "./words.js";
 /** How often the node is asked while something is going on, and while nothing is. */
 const BUSY_MS = 1_000;
 const CALM_MS = 5_000;
+/** How long the first press of two counts. */
+const SURE_MS = 5_000;
 
 export class Banner {
   #seat;
@@ -16,12 +18,14 @@ export class Banner {
   #view = null;
   #sample = null;
   #timer = 0;
+  #sure_until = 0;
+  #ending = false;
 
   constructor(seat) {
     this.#seat = seat;
     setInterval(() => this.#countdown(), 500);
     this.#box.addEventListener("click", (event) => {
-      if (event.target.closest("[data-do=end]")) this.#end(event.target.closest("button"));
+      if (event.target.closest("[data-do=end]")) this.#end();
     });
     // The first painting is the node's own; it has no sign.
     this.#set(this.#box.dataset.posture);
@@ -104,7 +108,7 @@ export class Banner {
       box,
       el("p", {}, "Order ", el("b", {}, order.kind.toUpperCase()), " ends in", el("span", { class: "countdown", id: "countdown", "data-until": order.until_ms }, left(order.until_ms - now()))),
       el("p", { class: effective && effective.nodes < effective.of ? "state" : "", "data-state": "down", id: "reach" }, reach),
-      this.#seat.may("operator") ? el("button", { type: "button", "data-do": "end" }, "End the order now") : null,
+      this.#seat.may("operator") ? el("button", { type: "button", "data-do": "end", disabled: this.#ending }, this.#isSure() ? "Press again to end it" : "End the order now") : null,
     );
   }
 
@@ -116,26 +120,29 @@ export class Banner {
     if (rest < 0) this.ask();
   }
 
-  async #end(button) {
-    if (!button || button.disabled) return;
-    // Twice: the second press within five seconds does it.
-    if (button.dataset.sure !== "yes") {
-      button.dataset.sure = "yes";
-      say(button, "Press again to end it");
-      setTimeout(() => {
-        delete button.dataset.sure;
-        say(button, "End the order now");
-      }, 5_000);
-      return;
+  #isSure() {
+    return performance.now() < this.#sure_until;
+  }
+
+  /** The second press within a few seconds ends it. */
+  async #end() {
+    if (this.#ending || !this.#view) return;
+    if (!this.#isSure()) {
+      this.#sure_until = performance.now() + SURE_MS;
+      return this.#inForce(this.#view);
     }
-    button.disabled = true;
+    this.#sure_until = 0;
+    this.#ending = true;
+    this.#inForce(this.#view);
+    let refused = "";
     try {
       await post("/v1/orders", { kind: "automatic", reason: "ended on the console" });
     } catch (why) {
       if (!(why instanceof Refused)) throw why;
-      say(one("[data-f=cause]", this.#box), `The order was not ended: ${why.message}`);
+      refused = `The order was not ended: ${why.message}`;
     }
-    button.disabled = false;
+    this.#ending = false;
     await this.ask();
+    if (refused) say(one("[data-f=cause]", this.#box), refused);
   }
 }

@@ -6,6 +6,7 @@
 import { el, say, show } from "./dom.js";
 import { clock } from "./format.js";
 import { colour, fill, swatch } from "./paint.js";
+import { line, split, stretches, trace } from "./strokes.js";
 import { roundUp, timeTicks, valueTicks } from "./scale.js";
 import { markOf, POSTURES } from "./words.js";
 
@@ -37,6 +38,7 @@ export class Chart {
     figure.replaceChildren(el("figcaption", {}, el("b", {}, what.title), this.#legend), this.#plot);
     this.use(what.series);
     this.#listen();
+    matchMedia("(prefers-color-scheme: dark)").addEventListener("change", () => this.use(this.#series));
     new ResizeObserver(() => this.#onSize()).observe(this.#plot);
   }
 
@@ -306,48 +308,4 @@ export class Chart {
     this.#plot.setAttribute("aria-valuenow", Math.round((index / of) * 100));
     this.#plot.setAttribute("aria-valuetext", [head, ...rows.map(([name, value]) => `${name.textContent} ${value.textContent}`), ...marks].join(", "));
   }
-}
-
-function line(context, x1, y1, x2, y2) {
-  context.beginPath();
-  context.moveTo(x1, y1);
-  context.lineTo(x2, y2);
-  context.stroke();
-}
-
-function trace(context, run, of, x, y) {
-  let drawing = false;
-  context.beginPath();
-  for (const sample of run) {
-    const value = of(sample);
-    if (!Number.isFinite(value)) drawing = false;
-    else if (drawing) context.lineTo(x(sample.at_ms), y(value));
-    else {
-      context.moveTo(x(sample.at_ms), y(value));
-      drawing = true;
-    }
-  }
-  context.stroke();
-}
-
-/** Samples without a gap between them. */
-function split(samples, step_ms) {
-  const runs = [];
-  for (const sample of samples) {
-    const last = runs.at(-1)?.at(-1);
-    if (last && sample.at_ms - last.at_ms <= 2.5 * step_ms) runs.at(-1).push(sample);
-    else runs.push([sample]);
-  }
-  return runs;
-}
-
-/** Stretches of one posture. */
-function stretches(run, step_ms) {
-  const found = [];
-  for (const sample of run) {
-    const last = found.at(-1);
-    if (last?.posture === sample.posture) last.to = sample.at_ms;
-    else found.push({ posture: sample.posture, from: last?.to ?? sample.at_ms - step_ms, to: sample.at_ms });
-  }
-  return found;
 }

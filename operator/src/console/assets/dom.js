@@ -59,7 +59,9 @@ function become(old, next) {
     return true;
   }
   if (old.dataset?.key !== next.dataset?.key) return false;
-  for (const { name } of [...old.attributes]) if (!next.hasAttribute(name)) old.removeAttribute(name);
+  // What a reader has opened stays open.
+  const isKept = (name) => next.hasAttribute(name) || (name === "open" && old.nodeName === "DETAILS");
+  for (const { name } of [...old.attributes]) if (!isKept(name)) old.removeAttribute(name);
   for (const { name, value } of next.attributes) if (old.getAttribute(name) !== value) old.setAttribute(name, value);
   show(old, [...next.childNodes]);
   return true;

@@ -8,7 +8,7 @@ import { stateMark } from "./words.js";
 export async function begin() {
   try {
     const said = await get("/v1/drills");
-    list(said.drills ?? said);
+    list(said);
   } catch (why) {
     if (!(why instanceof Refused)) throw why;
     tell(one("#drills-said"), why.message, "bad");

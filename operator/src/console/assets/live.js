@@ -6,6 +6,8 @@ import { learnClock } from "./format.js";
 
 /** Without a sample for so long the page is stale. */
 const STALE_MS = 3_000;
+/** Without any answer for so long, where nothing is measured. */
+const IDLE_MS = 12_000;
 /** How often the node is asked where it does not push. */
 const POLL_MS = 2_000;
 /** After a refused stream it is tried again. */
@@ -24,6 +26,7 @@ export class Live extends EventTarget {
   #polling = false;
   #timer = 0;
   #hidden = 0;
+  #measures = true;
 
   constructor(node) {
     super();
@@ -39,6 +42,11 @@ export class Live extends EventTarget {
   /** How long nothing was heard, milliseconds. */
   get silence_ms() {
     return performance.now() - this.#heard;
+  }
+
+  /** A process that measures nothing is alive while it answers anything. */
+  onWord() {
+    if (!this.#measures) this.#heard = performance.now();
   }
 
   #open() {
@@ -67,7 +75,13 @@ export class Live extends EventTarget {
     } catch {
       return;
     }
-    if (kind === "hello") said = said.sample ?? said.last ?? null;
+    if (kind === "hello") {
+      learnClock(said.now_ms);
+      // A process that controls no load measures none.
+      this.#measures = said.sample !== null;
+      this.onWord();
+      said = said.sample;
+    }
     if (kind === "hello" || kind === "sample") return said && this.#onSample(said);
     this.dispatchEvent(new CustomEvent(kind, { detail: said }));
   }
@@ -75,6 +89,7 @@ export class Live extends EventTarget {
   #onSample(sample) {
     if (!Array.isArray(sample.classes)) return;
     this.#heard = performance.now();
+    this.#measures = true;
     learnClock(sample.at_ms);
     this.dispatchEvent(new CustomEvent("sample", { detail: sample }));
   }
@@ -104,8 +119,9 @@ export class Live extends EventTarget {
   }
 
   #look() {
-    const limit_ms = this.#polling ? STALE_MS + POLL_MS : STALE_MS;
-    const state = document.hidden ? "hidden" : this.silence_ms > limit_ms ? "stale" : this.#polling ? "slow" : "live";
+    const limit_ms = this.#measures ? (this.#polling ? STALE_MS + POLL_MS : STALE_MS) : IDLE_MS;
+    const word = this.#measures ? (this.#polling ? "slow" : "live") : "idle";
+    const state = document.hidden ? "hidden" : this.silence_ms > limit_ms ? "stale" : word;
     this.dispatchEvent(new CustomEvent("liveness", { detail: { state, silence_ms: this.silence_ms } }));
   }
 

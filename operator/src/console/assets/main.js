@@ -80,7 +80,7 @@ function leave(seat) {
 function keepTrue(seat) {
   const mark = one("#live");
   const note = one("#stale");
-  const words = { live: "live", slow: "asking", hidden: "paused" };
+  const words = { live: "live", slow: "asking", hidden: "paused", idle: "no traffic here" };
   let last_ms = now();
   seat.live.addEventListener("sample", (event) => (last_ms = event.detail.at_ms));
   seat.live.addEventListener("liveness", ({ detail: { state, silence_ms } }) => {
@@ -102,8 +102,9 @@ async function nodes(seat) {
     if (!document.hidden) {
       try {
         const said = await get("/v1/nodes");
-        choices(chooser, seat, said.nodes ?? said);
-        seat.dispatchEvent(new CustomEvent("nodes", { detail: said.nodes ?? said }));
+        seat.live.onWord();
+        choices(chooser, seat, said);
+        seat.dispatchEvent(new CustomEvent("nodes", { detail: said }));
       } catch (why) {
         if (!(why instanceof Refused)) throw why;
         seat.dispatchEvent(new CustomEvent("nodes", { detail: null }));

@@ -61,7 +61,7 @@ async function probe(button) {
   tell(one("#status-said"), "A client goes through the system…");
   try {
     const said = await post("/v1/probe", { reason: "asked for on the console" });
-    probeView(said.probe ?? said);
+    probeView(said);
     tell(one("#status-said"), "");
   } catch (why) {
     if (!(why instanceof Refused)) throw why;

@@ -25,7 +25,7 @@ const classes = (names) => [
 const usual = (trend) => trend && [Math.max(0, trend.usual_per_s - 2 * trend.spread_per_s), trend.usual_per_s + 2 * trend.spread_per_s];
 
 const logins = [
-  { label: "usual", colour: "usual", kind: "range", of: (sample) => usual(sample.logins.trend) },
+  { label: "± spread", colour: "usual", kind: "range", of: (sample) => usual(sample.logins.trend) },
   { label: "usual", colour: "usual", kind: "line", dash: [5, 4], of: (sample) => sample.logins.trend?.usual_per_s },
   { label: "let in", colour: "served", kind: "line", width: 2, of: (sample) => sample.logins.served_per_s },
   { label: "asked for", colour: "offered", kind: "line", of: (sample) => sample.logins.offered_per_s },
@@ -45,7 +45,7 @@ export async function begin(seat) {
   };
   const front = place("#chart-front", { title: "Foreground", unit: count, size: "hero", band: true, marks: true, series: outcome(FOREGROUND) });
   const back = place("#chart-back", { title: "Background", unit: count, size: "hero", marks: true, series: outcome(BACKGROUND) });
-  place("#chart-logins", { title: "Logins per second", unit: count, size: "small", series: logins.slice(1), least: 1 });
+  place("#chart-logins", { title: "Logins per second", unit: count, size: "small", series: logins, least: 1 });
   place("#chart-latency", { title: "Talk (C1), time to answer", unit: micros, size: "small", series: latency, least: 1_000 });
   const banner = new Banner(seat);
   new OrderForm(() => banner.ask());
@@ -59,6 +59,9 @@ export async function begin(seat) {
     table(sample);
   });
   seat.live.addEventListener("happening", ({ detail }) => board.onHappening(detail));
+  seat.live.addEventListener("liveness", ({ detail }) => {
+    if (detail.state === "idle") say(one("#chart-said"), "This process controls no load and measures none: choose another node above.");
+  });
   seat.live.addEventListener("status", ({ detail }) => trouble(detail));
   seat.live.addEventListener("incident", () => listIncidents());
   seat.live.addEventListener("back", () => load(board));
@@ -78,6 +81,9 @@ export async function begin(seat) {
   get("/v1/status").then(trouble, ignoreRefusal);
   listIncidents();
 }
+
+/** Open incidents that are shown. */
+const OPEN_MAX = 5;
 
 const ignoreRefusal = (why) => {
   if (!(why instanceof Refused)) throw why;
@@ -158,8 +164,8 @@ function trouble(status) {
 
 async function listIncidents() {
   try {
-    const said = await get("/v1/incidents");
-    show(one("#incidents"), incidentRows((said.incidents ?? said).filter((one) => !["resolved", "reviewed"].includes(one.state)).slice(0, 5)));
+    const said = await get("/v1/incidents?state=open");
+    show(one("#incidents"), incidentRows(said.slice(0, OPEN_MAX)));
   } catch (why) {
     ignoreRefusal(why);
   }
