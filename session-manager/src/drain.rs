@@ -6,9 +6,8 @@
 //! must never take anybody in again.
 
 use std::collections::VecDeque;
-use std::sync::Arc;
-use std::sync::Weak;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::sync::{Arc, Weak};
 use std::time::Duration;
 
 use buslane_chassis::oversee::{DrainFacts, DrainWish};
@@ -117,7 +116,7 @@ impl Drain {
             if *phase == Phase::Stopping || *phase == next {
                 return false;
             }
-            if *phase == Phase::Open {
+            if *phase == Phase::Open || next == Phase::Stopping {
                 self.from_sessions.store(node.table.len() as u64, Ordering::Relaxed);
                 self.asked.store(0, Ordering::Relaxed);
             }
@@ -150,7 +149,7 @@ pub(crate) async fn run(node: Arc<Node>) {
         match phase {
             Phase::Draining { per_s } => {
                 // Nobody comes in any more, so this is everybody, also when the rate is changed.
-                let left = left.get_or_insert_with(|| everybody(&node));
+                let left = left.get_or_insert_with(|| in_order(node.table.all()));
                 tokio::select! {
                     () = ask(&node, left, per_s) => {}
                     changed = changes.changed() => match changed {
@@ -168,9 +167,9 @@ pub(crate) async fn run(node: Arc<Node>) {
 }
 
 /// Those that nobody looks at first: who looks is disturbed as late as possible. They are not kept from ending by themselves.
-fn everybody(node: &Node) -> VecDeque<Weak<Presence>> {
+fn in_order(all: Vec<Arc<Presence>>) -> VecDeque<Weak<Presence>> {
     let (looked_at, others): (Vec<_>, Vec<_>) =
-        node.table.all().into_iter().partition(|presence| presence.app_state() == AppState::Foreground);
+        all.into_iter().partition(|presence| presence.app_state() == AppState::Foreground);
     others.iter().chain(&looked_at).map(Arc::downgrade).collect()
 }
 
@@ -237,5 +236,29 @@ pub(crate) async fn stop(node: &Node, sessions: &TaskTracker) {
     sessions.close();
     if timeout_at(until, sessions.wait()).await.is_err() {
         tracing::warn!("some clients did not leave in time");
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use buslane_shared::id::{DeviceId, SessionId};
+
+    use super::*;
+
+    #[test]
+    fn who_looks_is_asked_last_and_nobody_is_kept() {
+        let (device, session) = (DeviceId::from_bytes([1; 16]), SessionId::from_bytes([2; 16]));
+        let open = |state| Presence::open("alice".parse().unwrap(), device, session, 0, state).presence;
+        let states =
+            [AppState::Foreground, AppState::Background, AppState::Foreground, AppState::Unspecified];
+        let all: Vec<_> = states.map(open).into();
+        let mut left = in_order(all.clone());
+        let order: Vec<_> = left.iter().map(|weak| weak.upgrade().unwrap().app_state()).collect();
+        assert_eq!(
+            order,
+            [AppState::Background, AppState::Unspecified, AppState::Foreground, AppState::Foreground]
+        );
+        drop(all);
+        assert!(left.pop_front().unwrap().upgrade().is_none(), "it may end by itself");
     }
 }
