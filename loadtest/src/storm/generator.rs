@@ -20,6 +20,11 @@ pub struct Generator<T> {
     thread: JoinHandle<anyhow::Result<T>>,
 }
 
+/// The run was given up before it began: another generator failed, or the caller wanted no more of it.
+#[derive(Debug, thiserror::Error)]
+#[error("the run was given up")]
+pub struct GivenUp;
+
 /// What a generator holds until it is ready.
 #[derive(Debug)]
 pub struct Cue {
@@ -31,8 +36,8 @@ impl Cue {
     /// Says that everything is prepared, and waits for the others. Fails when the run was given up meanwhile.
     pub async fn ready(mut self) -> anyhow::Result<Timing> {
         let _ = self.ready.send(());
-        let timing = self.timing.wait_for(Option::is_some).await.context("the run was given up")?;
-        timing.context("the run was given up")
+        let timing = self.timing.wait_for(Option::is_some).await.map_err(|_| GivenUp)?;
+        timing.context(GivenUp)
     }
 }
 

@@ -35,6 +35,10 @@ use super::watch::Watch;
 /// Between the end of the preparation and the beginning: what was opened comes to rest.
 const SETTLE: Duration = Duration::from_secs(2);
 
+/// How long a server may take to come to rest after the preparation: sessions that are open meanwhile are not pinged, so less than
+/// their idle limit.
+const REST_WITHIN: Duration = Duration::from_secs(60);
+
 /// How often the server is looked at whether it lives.
 const LOOK_EVERY: Duration = Duration::from_millis(250);
 
@@ -111,9 +115,15 @@ pub async fn run(
         stage.stop.cancel();
         drop(go);
         // The generator that failed knows why.
-        return Err(cast.finish().await.err().unwrap_or(error)).context("the load could not be prepared");
+        let why = match cast.finish().await {
+            Err(error) => error,
+            Ok((_, failures)) => failures.into_iter().next().unwrap_or(error),
+        };
+        return Err(why).context("the load could not be prepared");
     }
     tokio::time::sleep(SETTLE).await;
+    progress(Progress::Step("waiting until the server is at rest"));
+    let restless = unless_stopped(&stop, rest(&tested)).await?;
     let phases = plan.scenario.phases;
     let seconds = |s: u32| Duration::from_secs(s.into());
     let begin = Instant::now() + Duration::from_millis(100);
@@ -128,17 +138,20 @@ pub async fn run(
     };
     go.send_replace(Some(timing));
     progress(Progress::Begun(timing, live));
-    let (marks, ended_early) = play(plan, &timing, &stage, &mut tested).await;
+    let (marks, mut ended_early) = play(plan, &timing, &stage, &mut tested).await;
     if ended_early.is_some() {
         stage.stop.cancel();
     }
     progress(Progress::Step("waiting for what is on its way"));
-    let mut outcomes = cast.finish().await?;
+    let (mut outcomes, failures) = cast.finish().await?;
+    if let Some(error) = failures.first() {
+        ended_early.get_or_insert_with(|| format!("{error:#}"));
+    }
     progress(Progress::Step("reading the log back"));
     let findings = check_history(plan, &stage, &mut outcomes).await;
     let watched = tested.watch.take().map(|watch| watch.finish(&timing));
     progress(Progress::Step("stopping the server"));
-    let mut notes = Vec::new();
+    let mut notes = Vec::from_iter(restless);
     if let Some(system) = tested.system.take()
         && let Err(error) = system.stop().await
         && ended_early.is_none()
@@ -148,6 +161,25 @@ pub async fn run(
     let gathered =
         Gathered { timing, capacity, costs, outcomes, marks, ended_early, notes, findings, watched };
     Ok(gathered.into_run(plan, origin))
+}
+
+/// Waits until nothing of the preparation is felt any more. What is to be noted, if that took too long.
+async fn rest(tested: &Tested) -> anyhow::Result<Option<String>> {
+    // Whoever operates somebody else's system chooses the moment.
+    let Some(system) = &tested.system else { return Ok(None) };
+    let until = Instant::now() + REST_WITHIN;
+    loop {
+        let posture = system.posture().await?;
+        if posture == "normal" {
+            return Ok(None);
+        }
+        if Instant::now() >= until {
+            return Ok(Some(format!(
+                "the server was in {posture} when the run began: its figures before the storm are no quiet ones"
+            )));
+        }
+        tokio::time::sleep(LOOK_EVERY).await;
+    }
 }
 
 /// Gives up when the caller does.

@@ -129,6 +129,13 @@ impl System {
         Ok(())
     }
 
+    /// Its posture by name, as an operator sees it.
+    pub async fn posture(&self) -> anyhow::Result<String> {
+        let said = self.admin().get("/v1/posture").await?;
+        let posture = said.get("posture").and_then(serde_json::Value::as_str);
+        Ok(posture.context("the server names no posture")?.to_owned())
+    }
+
     /// Orders emergency mode, as an operator would.
     pub async fn order(&self, reason: &str, begins_in: Duration, for_: Duration) -> anyhow::Result<()> {
         let now = SystemTime::now().duration_since(UNIX_EPOCH).context("the clock is before 1970")?;

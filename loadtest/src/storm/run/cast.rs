@@ -5,7 +5,7 @@ use tokio::sync::watch;
 use super::{Plan, Tested};
 use crate::storm::crowd::{self, CrowdOutcome, CrowdPlan};
 use crate::storm::flood::{self, FloodOutcome};
-use crate::storm::generator::Generator;
+use crate::storm::generator::{Generator, GivenUp};
 use crate::storm::phones::{self, PhonesOutcome};
 use crate::storm::result::Capacity;
 use crate::storm::scenario::{Event, Rate, Silent, Unit, rate};
@@ -154,24 +154,43 @@ impl Cast {
         Ok(())
     }
 
-    /// Waits for the end of all of them.
-    pub async fn finish(self) -> anyhow::Result<Outcomes> {
+    /// Waits for the end of all of them. A part that has failed is left out, with its reason; without the conversations nothing
+    /// was measured.
+    pub async fn finish(self) -> anyhow::Result<(Outcomes, Vec<anyhow::Error>)> {
         let talk = self.talk.finish().await;
+        let mut failures = Failures::default();
         let mut crowds = Vec::new();
         for crowd in self.crowds {
-            crowds.push(crowd.finish().await);
+            crowds.extend(failures.unless(finished(Some(crowd)).await));
         }
-        let phones = finished(self.phones).await;
-        let flood = finished(self.flood).await;
-        let silent = finished(self.silent).await;
+        let phones = failures.unless(finished(self.phones).await);
+        let flood = failures.unless(finished(self.flood).await);
+        let silent = failures.unless(finished(self.silent).await);
         // All have ended before the first error is looked at: no thread is left behind.
-        Ok(Outcomes {
-            talk: talk?,
-            phones: phones?,
-            crowds: crowds.into_iter().collect::<anyhow::Result<_>>()?,
-            flood: flood?,
-            silent: silent?,
+        match talk {
+            Ok(talk) => Ok((Outcomes { talk, phones, crowds, flood, silent }, failures.0)),
+            // One that gave up does not know why; the one that failed does.
+            Err(error) if error.is::<GivenUp>() => Err(failures.cause().unwrap_or(error)),
+            Err(error) => Err(error),
+        }
+    }
+}
+
+/// Why parts have failed.
+#[derive(Default)]
+struct Failures(Vec<anyhow::Error>);
+
+impl Failures {
+    fn unless<T>(&mut self, finished: anyhow::Result<Option<T>>) -> Option<T> {
+        finished.unwrap_or_else(|error| {
+            self.0.push(error);
+            None
         })
+    }
+
+    /// The first that is no consequence of another.
+    fn cause(self) -> Option<anyhow::Error> {
+        self.0.into_iter().find(|error| !error.is::<GivenUp>())
     }
 }
 
