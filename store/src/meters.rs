@@ -7,12 +7,7 @@ pub const METRICS: &[Metric] = &[
     Metric::seconds("buslane_store_commit_seconds", &[], "One batch, to the disk's confirmation"),
     Metric::seconds("buslane_store_commit_commands", &[], "Writes in a batch").in_unit(Unit::Count),
     Metric::counter("buslane_store_commands_total", &[], "Writes that were taken"),
-    Metric::gauge(
-        "buslane_store_free_bytes",
-        Unit::Bytes,
-        &[],
-        "What is free on the disk of the store",
-    ),
+    Metric::gauge("buslane_store_free_bytes", Unit::Bytes, &[], "What is free on the disk of the store"),
     Metric::gauge(
         "buslane_store_stopped",
         Unit::Code,

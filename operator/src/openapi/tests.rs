@@ -24,7 +24,7 @@ fn sources(folder: &Path, found: &mut Vec<String>) {
             sources(&path, found);
         } else if path.extension().is_some_and(|e| e == "rs") && !path.ends_with("tests.rs") {
             let text = fs::read_to_string(&path).unwrap();
-            found.push(text.split("#[cfg(test)]").next().unwrap().to_owned());
+            found.push(text.split("#[cfg(test)]\nmod tests {").next().unwrap().to_owned());
         }
     }
 }
