@@ -142,9 +142,11 @@ impl Cli {
 /// Hands the examples of a command on to its subcommands.
 fn with_examples(command: clap::Command) -> clap::Command {
     let examples = command.get_after_help().cloned();
-    command.mut_subcommands(|sub| match (&examples, sub.get_after_help()) {
-        (Some(examples), None) => sub.after_help(examples.clone()),
-        _ => sub,
+    command.mut_subcommands(|sub| {
+        with_examples(match (&examples, sub.get_after_help()) {
+            (Some(examples), None) => sub.after_help(examples.clone()),
+            _ => sub,
+        })
     })
 }
 

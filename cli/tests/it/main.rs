@@ -13,6 +13,7 @@ mod load;
 mod operator;
 mod orders;
 mod phones;
+mod probe;
 mod refusals;
 mod roles;
 mod seat;

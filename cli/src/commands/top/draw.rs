@@ -150,9 +150,9 @@ fn figures(picture: &Picture) -> String {
         return "no samples: this role has no traffic of its own, ask a session manager".to_owned();
     };
     let logins = &sample.logins;
-    let usual = logins.trend.map_or_else(String::new, |trend| format!(" (usually {:.0})", trend.usual_per_s));
+    let usual = logins.trend.map_or_else(String::new, |trend| format!(" (usual {:.0})", trend.usual_per_s));
     format!(
-        "logins/s {:.0}{usual}, put off {:.0}  messages/s {:.0}  sessions {} + {}  cpu {:.2}  {} MiB",
+        "logins/s {:.0}{usual}, put off {:.0}  messages/s {:.0}  sessions {}+{}  cpu {:.2}  {} MiB",
         logins.offered_per_s,
         logins.deferred_per_s,
         sample.messages_per_s,
