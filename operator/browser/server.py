@@ -24,6 +24,18 @@ claims = { burst = 1000, per_minute = 1000 }
 failures = { burst = 1000, per_minute = 1000 }
 [session_manager.overload.background]
 logins_per_s_max = %d
+slot_tolerance_ms = 5000
+[session_manager.overload.posture]
+dwell_ms = 2000
+calm_ms = 500
+ledger_ms = 1000
+reopen_percent_per_s = 50
+# How late the timers of a machine are that runs a browser as well says nothing about the node.
+[session_manager.overload.thresholds]
+lateness_ms = { guard = 5000.0, hard = 10000.0 }
+foreground_wait_ms = { guard = 5000.0, hard = 10000.0 }
+sojourn_ms = { guard = 5000.0, hard = 10000.0 }
+dependency = { guard = 0.001, hard = 0.0005 }
 """
 
 

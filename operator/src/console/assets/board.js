@@ -9,7 +9,7 @@ import { markOf } from "./words.js";
 export const SPANS = { "10m": 600_000, "3h": 10_800_000, "24h": 86_400_000 };
 
 /** The least that is shown. */
-const YOUNG_MS = 120_000;
+const YOUNG_MS = 60_000;
 
 /** Marks that are kept. */
 const HAPPENINGS_MAX = 500;

@@ -24,7 +24,7 @@ export function draw(root, components, titles) {
   const height = 8 + tall * HIGH + (tall - 1) * GAP_Y;
   root.setAttribute("viewBox", `0 0 ${Math.max(width, 200)} ${height}`);
   const roots = new Set(components.map((part) => part.affected_by).filter(Boolean));
-  show(root, edges(components, at), components.map((part) => box(part, at.get(part.id), roots, titles)));
+  show(root, edges(components, at, known), components.map((part) => box(part, at.get(part.id), roots, titles)));
 }
 
 function depth(part, known, seen = 0) {
@@ -39,9 +39,19 @@ function inColumns(components, known) {
   return columns.filter(Boolean).reverse();
 }
 
-function edges(components, at) {
+/** Whether one needs another by way of its other needs: such a line is left out. */
+function isImplied(part, id, known) {
+  return part.affected_by !== id && part.needs.some((other) => other !== id && reaches(known.get(other), id, known));
+}
+
+function reaches(part, id, known, seen = 0) {
+  if (!part || seen > DEPTH_MAX) return false;
+  return part.needs.some((other) => other === id || reaches(known.get(other), id, known, seen + 1));
+}
+
+function edges(components, at, known) {
   return components.flatMap((part) =>
-    part.needs.filter((id) => at.has(id)).map((id) => {
+    part.needs.filter((id) => at.has(id) && !isImplied(part, id, known)).map((id) => {
       const from = at.get(part.id);
       const to = at.get(id);
       const [x1, y1, x2, y2] = [from.x + WIDE, from.y + HIGH / 2, to.x, to.y + HIGH / 2];
@@ -65,7 +75,7 @@ function box(part, { x, y }, roots, titles) {
     svg("title", {}, `${part.title}: ${part.state}${part.why ? `, ${part.why}` : ""}${part.affected_by ? `, ${under}` : ""}`),
     svg("rect", { width: WIDE, height: HIGH, rx: 8 }),
     sign,
-    svg("text", { class: "title", x: 38, y: under ? 22 : 30 }, short(part.title, 20)),
-    under ? svg("text", { class: "under", x: 38, y: 38 }, short(under, 24)) : null,
+    svg("text", { class: "title", x: 38, y: under ? 22 : 30 }, short(part.title, 18)),
+    under ? svg("text", { class: "under", x: 38, y: 38 }, short(under, 22)) : null,
   );
 }
