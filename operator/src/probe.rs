@@ -143,7 +143,8 @@ impl Probe {
         }
         let (probe, token) = (Arc::clone(self), shutdown.token().clone());
         shutdown.tracker().spawn(async move {
-            token.run_until_cancelled(probe.again_and_again(readiness)).await;
+            // A whole way of two clients lies in it.
+            token.run_until_cancelled(Box::pin(probe.again_and_again(readiness))).await;
         });
     }
 

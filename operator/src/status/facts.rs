@@ -82,11 +82,12 @@ pub struct Seats {
 }
 
 /// What is known from outside.
-#[derive(Debug, Clone, PartialEq)]
+#[derive(Debug, Clone, Default, PartialEq)]
 pub enum Probe {
     /// This process does not probe, and why.
     Off(String),
     /// It has not come to an end yet.
+    #[default]
     Waiting,
     /// The last one, and for how long its answer holds.
     Done {
@@ -95,12 +96,6 @@ pub enum Probe {
         /// An answer that is older says nothing any more.
         fresh_ms: u64,
     },
-}
-
-impl Default for Probe {
-    fn default() -> Self {
-        Self::Waiting
-    }
 }
 
 /// Shares of what there is; none where the system does not say.

@@ -40,11 +40,10 @@ pub fn judge(facts: &Facts) -> Vec<Judged> {
 
 /// What silence of this length means; none: it is not silent.
 fn silence(age_ms: u64) -> Option<(State, String)> {
-    let state = match age_ms {
-        ..=FRESH_MS => return None,
-        ..=SILENT_MS => State::Unknown,
-        _ => State::Down,
-    };
+    if age_ms <= FRESH_MS {
+        return None;
+    }
+    let state = if age_ms <= SILENT_MS { State::Unknown } else { State::Down };
     Some((state, format!("nothing was heard of it for {} s", age_ms / 1_000)))
 }
 

@@ -31,7 +31,7 @@ fn it_must_last_before_it_is_told_and_be_gone_before_it_is_over() {
     let Change::Raised(alert) = change else { panic!("not raised") };
     assert_eq!((step, alert.since_ms, alert.key.as_str()), (hold, 1_000, "store/down"));
     assert_eq!((alert.runbook.as_str(), alert.pages), ("#the-store-does-not-answer", true));
-    assert_eq!(damper.alerts(), [alert.clone()]);
+    assert_eq!(damper.alerts().first(), Some(&alert));
     let (step, change) = steps(&mut damper, 30, &[]).unwrap();
     assert_eq!((step, change), (u64::from(alerts::STORE_DOWN.clear_s), Change::Cleared(alert)));
     assert!(damper.alerts().is_empty());

@@ -135,10 +135,12 @@ fn certificate(facts: &Facts, blame: &Blame) -> Option<Trouble> {
         return None;
     }
     let over = left_ms == 0;
-    let severity = match left_ms {
-        0 => Severity::Critical,
-        ..=CERTIFICATE_URGENT_MS => Severity::High,
-        _ => Severity::Medium,
+    let severity = if over {
+        Severity::Critical
+    } else if left_ms <= CERTIFICATE_URGENT_MS {
+        Severity::High
+    } else {
+        Severity::Medium
     };
     Some(Trouble {
         rule: &alerts::CERTIFICATE,

@@ -109,7 +109,8 @@ fn postures_are_told_when_they_are_measured_and_not_when_they_are_ordered() {
 #[test]
 fn foreground_talk_and_background_have_their_limits() {
     let now_ms = up().now_ms;
-    let rows: [((f64, f64), u64, (f64, f64), &[&str]); 6] = [
+    type Row = ((f64, f64), u64, (f64, f64), &'static [&'static str]);
+    let rows: [Row; 6] = [
         ((1_000.0, 1.0), 1_000, (0.0, 0.0), &[]),
         ((1_000.0, 1.1), 1_000, (0.0, 0.0), &["foreground/refused"]),
         ((2.0, 0.1), 1_000, (0.0, 0.0), &[]),
