@@ -22,11 +22,13 @@ pub fn span(ms: u64) -> String {
     const MIN: u64 = 60 * S;
     const HOUR: u64 = 60 * MIN;
     const DAY: u64 = 24 * HOUR;
+    const TWO_MIN: u64 = 2 * MIN;
+    const TWO_DAYS: u64 = 2 * DAY;
     match ms {
         0..S => format!("{ms} ms"),
-        S..=119_999 => format!("{} s", ms / S),
-        ..HOUR => format!("{} min", ms / MIN),
-        HOUR..=172_799_999 => format!("{} h", ms / HOUR),
+        S..TWO_MIN => format!("{} s", ms / S),
+        TWO_MIN..HOUR => format!("{} min", ms / MIN),
+        HOUR..TWO_DAYS => format!("{} h", ms / HOUR),
         _ => format!("{} days", ms / DAY),
     }
 }

@@ -106,10 +106,10 @@ fn surge(args: &SurgeArgs, output: Output) -> Result<(), Failure> {
     let run = Storm::new(&args.storm, output).run(scenario, None)?;
     let drill = Drill::of(&run, against);
     let kept = drill::add(&record, &drill);
-    if let Some(operators) = &operators {
-        if let Err(why) = super::block_on(operators.post("/v1/drills", &json!(drill))) {
-            output.talk(&format!("the operators of that system were not told the result: {why}"));
-        }
+    if let Some(operators) = &operators
+        && let Err(why) = super::block_on(operators.post("/v1/drills", &json!(drill)))
+    {
+        output.talk(&format!("the operators of that system were not told the result: {why}"));
     }
     output.result(&drill, || report::terminal(&run, ink(output)) + "\n" + held(run.summary.verdict))?;
     kept.map_err(|e| Failure::new(Exit::Data, "not_written", format!("{e:#}")))?;
