@@ -33,8 +33,11 @@ const CONNECTION_LIFE: Duration = Duration::from_secs(20);
 /// How long a handshake or an answer may take.
 const STEP_LIMIT: Duration = Duration::from_secs(10);
 
-/// Between two tries where the server named no time.
+/// Between two tries at least.
 pub const PAUSE: Duration = Duration::from_millis(300);
+
+/// How long the preparation goes on with somebody who is put off again and again.
+const PUT_OFF_WITHIN: Duration = Duration::from_secs(60);
 
 /// Tries of one request before the preparation fails.
 const TRIES_MAX: u32 = 20;
@@ -133,7 +136,7 @@ impl<'a> Line<'a> {
         &self,
         mut ask: impl AsyncFnMut(Asking<'_>) -> Result<T, Turned>,
     ) -> anyhow::Result<T> {
-        let mut tries = 0;
+        let (mut tries, began) = (0, Instant::now());
         loop {
             let asked = async {
                 let connection = self.connected().await?;
@@ -148,10 +151,12 @@ impl<'a> Line<'a> {
             tries += 1;
             let is_final =
                 matches!(&turned, Turned::Refused { name, retry_after: None } if !is_passing(name));
-            if is_final || tries >= TRIES_MAX {
+            // Whoever is told to come back comes back: while a crowd opens its sessions there is little room for others.
+            let is_told = matches!(&turned, Turned::PutOff { .. }) && began.elapsed() < PUT_OFF_WITHIN;
+            if is_final || (tries >= TRIES_MAX && !is_told) {
                 return Err(turned.into());
             }
-            tokio::time::sleep(turned.retry_after().unwrap_or(PAUSE)).await;
+            tokio::time::sleep(turned.retry_after().unwrap_or(PAUSE).max(PAUSE)).await;
         }
     }
 
