@@ -178,16 +178,25 @@ impl<'a> Storm<'a> {
     }
 }
 
-/// Ctrl-C, SIGTERM or the end of the terminal: the run ends and what was measured is kept.
+/// The exit code of a process that was told to stop twice.
+const STOPPED_AT_ONCE: i32 = 130;
+
+/// Ctrl-C, SIGTERM or the end of the terminal: the run ends and what was measured is kept. A second one ends it at once, and keeps nothing.
 async fn until_stopped(stop: CancellationToken) {
     let signals = [SignalKind::interrupt(), SignalKind::terminate(), SignalKind::hangup()].map(signal);
     let [Ok(mut interrupt), Ok(mut terminate), Ok(mut hangup)] = signals else { return };
-    tokio::select! {
-        _ = interrupt.recv() => {}
-        _ = terminate.recv() => {}
-        _ = hangup.recv() => {}
-    }
+    let mut told = async || {
+        tokio::select! {
+            _ = interrupt.recv() => {}
+            _ = terminate.recv() => {}
+            _ = hangup.recv() => {}
+        }
+    };
+    told().await;
     stop.cancel();
+    told().await;
+    // In a terminal the server hears the same signals.
+    std::process::exit(STOPPED_AT_ONCE);
 }
 
 fn eprint_warning() {
