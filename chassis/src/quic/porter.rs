@@ -17,7 +17,7 @@ use super::{Hearing, Knocks};
 const KNOWN_PER_S: u32 = 8_000;
 
 /// The same of strangers, who are dearer: asking one to prove his address takes some 25 us.
-const STRANGERS_PER_S: u32 = 4_000;
+const STRANGERS_PER_S: u32 = 2_000;
 
 /// How often it is measured what came.
 const STEP: Duration = Duration::from_millis(50);
@@ -42,6 +42,8 @@ pub struct Porter {
     known: Thinning,
     strangers: Thinning,
     set: Hearing,
+    /// When it was looked at last what has come.
+    looked: Option<Instant>,
     shares: [Gauge; 2],
 }
 
@@ -55,6 +57,7 @@ impl Porter {
             known: Thinning::new(KNOWN_PER_S.saturating_mul(processors)),
             strangers: Thinning::new(STRANGERS_PER_S.saturating_mul(processors)),
             set: Hearing { knocks: Vec::new(), known: 1.0, strangers: 1.0 },
+            looked: None,
             shares: [share("known"), share("stranger")],
         }
     }
@@ -63,7 +66,7 @@ impl Porter {
     pub async fn run(mut self, mut wanted: impl FnMut() -> Wanted + Send) {
         let mut timer = interval(STEP);
         timer.set_missed_tick_behavior(MissedTickBehavior::Delay);
-        let (mut last, mut asked) = (Instant::now(), None::<Instant>);
+        let mut asked = None::<Instant>;
         let mut who = Wanted::default();
         loop {
             timer.tick().await;
@@ -72,12 +75,14 @@ impl Porter {
                 (who, asked) = (wanted(), Some(now));
                 self.knocks.announce(who.announced);
             }
-            self.step(&who, now.duration_since(last));
-            last = now;
+            self.step(&who, now);
         }
     }
 
-    fn step(&mut self, who: &Wanted, elapsed: Duration) {
+    fn step(&mut self, who: &Wanted, now: Instant) {
+        // What has come before the first look has come in a time that nobody knows: it is no rate.
+        let elapsed =
+            self.looked.replace(now).map_or(Duration::ZERO, |last| now.saturating_duration_since(last));
         let elapsed = u64::try_from(elapsed.as_nanos()).unwrap_or(u64::MAX);
         let (known, strangers) = self.knocks.take_heard();
         let known = self.known.step(known, elapsed);
@@ -90,11 +95,15 @@ impl Porter {
         if !differs(&self.set, &next) {
             return;
         }
-        let [of_known, of_strangers] = &self.shares;
-        of_known.set(next.known);
-        of_strangers.set(next.strangers);
-        if let Err(error) = self.knocks.hear(&next) {
-            tracing::warn!(%error, "no filter in the kernel; the process looks at every packet itself");
+        match self.knocks.hear(&next) {
+            Ok(()) => {
+                let [of_known, of_strangers] = &self.shares;
+                of_known.set(next.known);
+                of_strangers.set(next.strangers);
+            }
+            Err(error) => {
+                tracing::warn!(%error, "no filter in the kernel; the process looks at every packet itself");
+            }
         }
         self.set = next;
     }
@@ -112,7 +121,27 @@ fn differs(set: &Hearing, next: &Hearing) -> bool {
 
 #[cfg(test)]
 mod tests {
+    use std::net::UdpSocket;
+    use std::sync::Arc;
+
     use super::*;
+
+    #[test]
+    fn what_came_before_the_first_look_is_no_flood() {
+        let socket = UdpSocket::bind("127.0.0.1:0").unwrap();
+        let heard = Arc::<crate::quic::knocks::Heard>::default();
+        let (socket, current) = (socket.into(), Arc::default());
+        let mut porter = Porter::new(Knocks { socket, current, heard: Arc::clone(&heard) }, "test");
+        let everybody = Wanted { strangers: true, ..Wanted::default() };
+        let came = |count| (0..count).for_each(|_| heard.on_first(&[0, 9, 9, 9]));
+        let begun = Instant::now();
+        came(1_000);
+        porter.step(&everybody, begun);
+        assert_eq!(porter.set.strangers, 1.0, "nobody knows in what time");
+        came(1_000_000);
+        porter.step(&everybody, begun + STEP);
+        assert!(porter.set.strangers < 0.1, "{}: a flood is one", porter.set.strangers);
+    }
 
     #[test]
     fn the_kernel_is_told_of_what_matters() {
