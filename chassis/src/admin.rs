@@ -11,6 +11,7 @@ mod guard;
 mod headers;
 mod lease;
 mod login;
+mod logins;
 mod may;
 mod origin;
 mod pages;
@@ -49,8 +50,15 @@ pub use principal::{How, Principal, Role};
 pub use token::{Token, TokenError};
 pub use tokens::{Made, Revoked, TokenView, TokenWish, Tokens, TokensError};
 
+/// Name of the check that is not ready while the node drains.
+const DRAIN: &str = "drain";
+
+/// Says why a process is not to be sent anybody now; none: it may be.
+type WhyNot = Arc<dyn Fn() -> Option<String> + Send + Sync>;
+
 /// The admin surface before it listens.
 pub struct Admin {
+    facts: Facts,
     open: Router,
     guarded: Router,
     token: Token,
@@ -70,17 +78,21 @@ pub struct BoundAdmin {
 struct Facts {
     readiness: Readiness,
     metrics: PrometheusHandle,
+    drain: Option<WhyNot>,
 }
 
 impl Admin {
     /// `/healthz`, `/readyz` and `/metrics`.
     pub fn new(token: Token, readiness: Readiness, metrics: PrometheusHandle) -> Self {
-        let open = Router::new()
-            .route("/healthz", get(healthz))
-            .route("/readyz", get(readyz))
-            .route("/metrics", get(print_metrics))
-            .with_state(Facts { readiness, metrics });
-        Self { open, guarded: Router::new(), token, tokens: None, hosts: Hosts::default(), tls: None }
+        let facts = Facts { readiness, metrics, drain: None };
+        let (open, guarded) = (Router::new(), Router::new());
+        Self { facts, open, guarded, token, tokens: None, hosts: Hosts::default(), tls: None }
+    }
+
+    /// Not ready, whatever the checks say, while this says why. It is asked each time: what an operator wants holds at once.
+    pub fn draining(mut self, why: impl Fn() -> Option<String> + Send + Sync + 'static) -> Self {
+        self.facts.drain = Some(Arc::new(why));
+        self
     }
 
     /// Lets in whoever shows one of these tokens, and adds `/v1/tokens`. Their audit also has who logs in on the page.
@@ -131,7 +143,8 @@ impl Admin {
             .merge(login::routes())
             .fallback(unknown)
             .layer(middleware::from_fn_with_state(Arc::clone(&guard), guard::check));
-        let open = self.open.merge(login::open_routes(guard)).fallback_service(guarded);
+        let open =
+            self.open.merge(probes(self.facts)).merge(login::open_routes(guard)).fallback_service(guarded);
         let shaped = open.layer(middleware::map_response(shape::of_errors));
         let router = shaped.layer(middleware::map_response(headers::protect));
         Ok(BoundAdmin { listener, serving: Serving::new(router, self.tls), addr })
@@ -155,15 +168,25 @@ pub fn error(status: StatusCode, code: &str, message: &str) -> Response {
     (status, Json(json!({ "error": { "code": code, "message": message } }))).into_response()
 }
 
+fn probes(facts: Facts) -> Router {
+    Router::new()
+        .route("/healthz", get(healthz))
+        .route("/readyz", get(readyz))
+        .route("/metrics", get(print_metrics))
+        .with_state(facts)
+}
+
 async fn healthz() -> &'static str {
     "ok\n"
 }
 
 async fn readyz(State(facts): State<Facts>) -> Response {
-    let ready = facts.readiness.is_ready();
-    let checks: serde_json::Map<_, _> = facts
-        .readiness
-        .verdicts()
+    let mut verdicts = facts.readiness.verdicts();
+    if let Some(drain) = &facts.drain {
+        verdicts.insert(DRAIN, drain().map_or(Verdict::Ready, Verdict::NotReady));
+    }
+    let ready = verdicts.values().all(|verdict| *verdict == Verdict::Ready);
+    let checks: serde_json::Map<_, _> = verdicts
         .into_iter()
         .map(|(name, verdict)| {
             let said = match verdict {

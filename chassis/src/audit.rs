@@ -136,6 +136,10 @@ impl Audit {
             prev: inner.head.as_ref().map(|head| head.hash.clone()).unwrap_or_default(),
         };
         let (line, hash) = line::encode(&record).map_err(failed)?;
+        if line.len() > LINE_BYTES_MAX {
+            // It could not be read again, and would look like damage for ever.
+            return Err(failed(io::Error::other(format!("an entry has at most {LINE_BYTES_MAX} bytes"))));
+        }
         self.append(&mut inner, line.as_bytes()).map_err(failed)?;
         let head = Head { no, hash };
         tracing::info!(no, action = record.action, author = ?record.author, head = head.hash, "audit");

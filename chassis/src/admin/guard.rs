@@ -21,6 +21,7 @@ use tokio_util::sync::CancellationToken;
 use super::cookie::Cookie;
 use super::failures::{Failures, Verdict};
 use super::lease::Lease;
+use super::logins::Logins;
 use super::origin::{self, Hosts};
 use super::pages::Pages;
 use super::peer::Peer;
@@ -41,6 +42,7 @@ pub(super) struct Guard {
     pub(super) cookie: Cookie,
     hosts: Hosts,
     failures: Mutex<Failures>,
+    logins: Mutex<Logins>,
 }
 
 /// Why somebody is not let in.
@@ -56,6 +58,11 @@ pub(super) enum Denied {
     ForeignOrigin,
     /// Does not show what only our page knows.
     NoCsrf,
+    /// Logs in more often than people do.
+    TooOften {
+        /// Seconds.
+        wait_s: u64,
+    },
 }
 
 impl Guard {
@@ -75,6 +82,7 @@ impl Guard {
             cookie,
             hosts,
             failures: Mutex::new(Failures::new(Instant::now())),
+            logins: Mutex::default(),
         }
     }
 
@@ -84,6 +92,15 @@ impl Guard {
             return Some(self.root.clone());
         }
         self.tokens.as_ref()?.find(shown, now_ms)
+    }
+
+    /// Counts a login of somebody who may.
+    pub(super) fn may_log_in(&self, lease: Lease) -> Result<Lease, Denied> {
+        let right = format!("{} {}", lease.principal.how.name(), lease.principal.name);
+        match self.logins.lock().on_login(&right, Instant::now()) {
+            Ok(()) => Ok(lease),
+            Err(wait_s) => Err(Denied::TooOften { wait_s }),
+        }
     }
 
     fn identify(&self, request: &Request, now_ms: UnixMs) -> Result<Lease, Denied> {
@@ -135,10 +152,7 @@ impl Guard {
                 json!({"from": from, "count": count}),
             );
         }
-        let message = "too many wrong tokens; wait and use the right one";
-        let mut answer = error(StatusCode::TOO_MANY_REQUESTS, "rate_limited", message);
-        answer.headers_mut().insert(header::RETRY_AFTER, HeaderValue::from(wait_s));
-        Some(answer)
+        Some(slowed("too many wrong tokens; wait and use the right one", wait_s))
     }
 
     /// Writes down what is no change. Somebody who only wants to see is let in also where nothing can be written any more.
@@ -169,6 +183,7 @@ impl Denied {
             Self::UnknownHost => "unknown_host",
             Self::ForeignOrigin => "foreign_origin",
             Self::NoCsrf => "csrf",
+            Self::TooOften { .. } => "rate_limited",
         }
     }
 
@@ -181,6 +196,9 @@ impl Denied {
                 answer.headers_mut().insert(header::WWW_AUTHENTICATE, HeaderValue::from_static("Bearer"));
                 answer
             }
+            Self::TooOften { wait_s } => {
+                slowed("too many logins with this token; wait, and stay logged in", wait_s)
+            }
             Self::UnknownHost => forbidden(
                 "unknown_host",
                 "this name is none of this process: use its address, or add the name to `hosts` in its settings",
@@ -192,6 +210,12 @@ impl Denied {
             ),
         }
     }
+}
+
+fn slowed(message: &str, wait_s: u64) -> Response {
+    let mut answer = error(StatusCode::TOO_MANY_REQUESTS, "rate_limited", message);
+    answer.headers_mut().insert(header::RETRY_AFTER, HeaderValue::from(wait_s));
+    answer
 }
 
 /// Lets a request through that shows who sends it, and ends what it opened when the right ends.

@@ -77,7 +77,8 @@ async fn login(State(guard): State<Arc<Guard>>, request: Request) -> Response {
     let now_ms = clock::unix_ms();
     let lease = guard
         .is_ours(&headers)
-        .and_then(|()| guard.of_token(shown.token.trim(), now_ms).ok_or(Denied::WrongToken));
+        .and_then(|()| guard.of_token(shown.token.trim(), now_ms).ok_or(Denied::WrongToken))
+        .and_then(|lease| guard.may_log_in(lease));
     let lease = match lease {
         Ok(lease) => lease,
         Err(denied) => return fail(guard.deny(denied, peer.ip), is_form, &shown.next),

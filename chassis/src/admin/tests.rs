@@ -210,6 +210,35 @@ async fn readiness_says_what_is_missing() {
 }
 
 #[tokio::test]
+async fn a_node_that_drains_is_not_ready_from_the_next_look_on_until_it_is_taken_back() {
+    let folder = tempfile::tempdir().unwrap();
+    let token = Token::load_or_create(&folder.path().join("admin.token")).unwrap();
+    let (readiness, shutdown, drains) = (Readiness::new(), Shutdown::new(), Arc::new(AtomicUsize::new(0)));
+    readiness.check("store").ready();
+    let asked = Arc::clone(&drains);
+    let bound = Admin::new(token, readiness.clone(), telemetry::install_metrics().unwrap())
+        .draining(move || (asked.load(Ordering::SeqCst) > 0).then(|| "it drains".to_owned()))
+        .bind("127.0.0.1:0".parse().unwrap())
+        .await
+        .unwrap();
+    let (addr, ending) = (bound.local_addr(), shutdown.clone());
+    shutdown.tracker().spawn(async move { bound.run(&ending).await });
+    for (drains_now, status, check) in [
+        (0, 200, r#""drain":{"ready":true}"#),
+        (1, 503, r#""drain":{"ready":false,"why":"it drains"}"#),
+        (0, 200, r#""drain":{"ready":true}"#),
+    ] {
+        drains.store(drains_now, Ordering::SeqCst);
+        let request = "GET /readyz HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n";
+        let (said, _, body) = http(addr, request).await;
+        assert_eq!(said, status, "{body}");
+        assert!(body.contains(check), "{body}");
+    }
+    assert!(readiness.is_ready(), "it lacks nothing");
+    assert!(shutdown.finish(Duration::from_secs(10)).await);
+}
+
+#[tokio::test]
 async fn everything_else_needs_the_token() {
     let world = world().await;
     let bearer = format!("Bearer {}", world.token.reveal());

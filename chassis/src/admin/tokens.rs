@@ -2,7 +2,7 @@
 //!
 //! Why it exists: the token of the folder belongs to the machine. A person or a script gets one of its own, so that the audit says who it was and one
 //! can be taken back without the others. Only hashes are kept, in `tokens.json` of the folder (0600). A token that is made or taken back is recorded first;
-//! one that is taken back holds no longer, at once and also where the disk is full. A file that cannot be read is put aside: it must never let anybody in.
+//! one that is taken back holds no longer, at once and also where nothing can be recorded or written any more. A file that cannot be read is put aside: it must never let anybody in.
 
 mod file;
 mod routes;
@@ -94,6 +94,8 @@ pub struct Revoked {
     pub revoked: TokenView,
     /// Why it would hold again after a restart, if so.
     pub not_kept: Option<String>,
+    /// Why the audit has nothing of it, if so.
+    pub not_recorded: Option<String>,
 }
 
 /// Why a token was not made or taken back.
@@ -206,13 +208,18 @@ impl Tokens {
         Ok(Made { token, view })
     }
 
-    /// Takes a token back. What was begun with it (page sessions, streams) ends.
+    /// Takes a token back. What was begun with it (page sessions, streams) ends. It is recorded first; where that cannot be, it is taken back
+    /// all the same: a disk that is full must not keep a stolen token alive.
     pub async fn revoke(&self, id: &str, reason: String, author: String) -> Result<Revoked, TokensError> {
         let _turn = self.turn.lock().await;
         checked(&reason)?;
         let known = self.live.lock().get(id).cloned();
         let revoked = known.filter(|live| live.holds(clock::unix_ms())).ok_or(TokensError::Unknown)?.view;
-        self.record("token.revoke", author, reason, json!(revoked), Value::Null).await?;
+        let recorded = self.record("token.revoke", author.clone(), reason, json!(revoked), Value::Null).await;
+        let not_recorded = recorded.err().map(|error| error.to_string());
+        if let Some(why) = &not_recorded {
+            tracing::error!(id, ?author, why, "a token was taken back, and the audit has nothing of it");
+        }
         let next = {
             let mut live = self.live.lock();
             if let Some(gone) = live.remove(id) {
@@ -221,7 +228,7 @@ impl Tokens {
             live.clone()
         };
         let not_kept = self.keep(&next).await;
-        Ok(Revoked { revoked, not_kept })
+        Ok(Revoked { revoked, not_kept, not_recorded })
     }
 
     fn plan(&self, wish: &TokenWish, author: &str, token: &str, now_ms: UnixMs) -> Result<Live, TokensError> {

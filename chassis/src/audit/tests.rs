@@ -160,6 +160,21 @@ fn it_is_bounded_and_the_chain_goes_on_over_its_files() {
 }
 
 #[test]
+fn what_is_too_long_to_be_read_again_is_not_written() {
+    let dir = written(1);
+    let (audit, _) = Audit::open(dir.path()).unwrap();
+    let frame = {
+        audit.write(entry("")).unwrap();
+        lines(dir.path()).last().unwrap().len() + 1
+    };
+    assert_eq!(audit.write(entry(&"x".repeat(LINE_BYTES_MAX - frame))).unwrap(), 3);
+    let error = audit.write(entry(&"x".repeat(LINE_BYTES_MAX - frame + 1))).unwrap_err();
+    assert!(error.to_string().contains("an entry has at most"), "{error}");
+    assert_eq!(audit.write(entry("after it")).unwrap(), 4);
+    assert_eq!(audit.verify().unwrap().damage, []);
+}
+
+#[test]
 fn a_folder_that_cannot_be_written_is_an_error_before_the_action() {
     let dir = tempfile::tempdir().unwrap();
     let file = dir.path().join("file");

@@ -61,6 +61,28 @@ async fn one_logs_in_looks_changes_and_logs_out() {
 }
 
 #[tokio::test]
+async fn who_logs_in_again_and_again_does_not_fill_the_audit_and_others_get_in() {
+    let world = world().await;
+    let (token, _) = world.token_for("kim", "viewer", None).await;
+    let login = json!({ "token": token }).to_string();
+    for _ in 0..logins::LOGINS_MAX {
+        assert_eq!(world.send("POST", "/v1/login", &[JSON], &login).await.status, 200);
+    }
+    let refused = world.send("POST", "/v1/login", &[JSON], &login).await;
+    assert_eq!((refused.status, refused.code().as_str()), (429, "rate_limited"));
+    assert!(refused.header("retry-after").is_some() && refused.header("set-cookie").is_none());
+    assert_eq!(world.send("GET", "/v1/me", &[&bearer(&token)], "").await.status, 200, "it is still a right");
+    world.browser(world.token.reveal()).await;
+    let all = logins::LOGINS_MAX as usize + 1;
+    until("those that were let in are recorded", || {
+        let recorded = world.audit.last(200).unwrap();
+        recorded.iter().filter(|record| record.action == "page.login").count() == all
+    })
+    .await;
+    world.end().await;
+}
+
+#[tokio::test]
 async fn a_form_works_without_scripts_and_leads_nowhere_else() {
     let world = world().await;
     let token = world.token.reveal().to_owned();

@@ -147,8 +147,20 @@ async fn a_token_is_taken_back_also_where_nothing_can_be_written() {
     std::fs::remove_file(&path).unwrap();
     std::fs::create_dir_all(path.join("x")).unwrap();
     let revoked = tokens.revoke(&kim.view.id, "left".into(), "root".into()).await.unwrap();
-    assert!(revoked.not_kept.is_some());
+    assert!(revoked.not_kept.is_some() && revoked.not_recorded.is_none());
     assert!(tokens.find(&kim.token, 0).is_none());
     let refused = tokens.make(wish("lee", Role::Viewer, None), "root".into()).await.unwrap_err();
     assert_eq!(refused.code(), "tokens_unwritable");
+}
+
+#[tokio::test]
+async fn a_token_is_taken_back_also_where_nothing_can_be_recorded() {
+    let folder = tempfile::tempdir().unwrap();
+    let tokens = open(folder.path());
+    let kim = make(&tokens, "kim", Role::Admin).await;
+    // An entry that the audit does not take.
+    let author = "x".repeat(300 * 1024);
+    let revoked = tokens.revoke(&kim.view.id, "stolen".into(), author).await.unwrap();
+    assert!(revoked.not_recorded.is_some() && revoked.not_kept.is_none());
+    assert!(tokens.find(&kim.token, 0).is_none());
 }
