@@ -63,7 +63,7 @@ pub struct PostureView {
     /// What is measured; the same as `posture` unless something else is ordered.
     #[serde(serialize_with = "posture_name")]
     pub measured: Posture,
-    /// The signal that is highest now, if any is over its guard value.
+    /// The signal that is highest now, if any is over its guard value; else the one that has raised what is measured.
     pub cause: Option<CauseView>,
     /// The order that is obeyed.
     pub order: Option<u64>,

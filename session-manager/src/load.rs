@@ -9,6 +9,7 @@
 //! Why it exists: a request is decided on where it comes in, in less than a microsecond, from numbers that were computed
 //! before it came. It must never close a live session, and never wait.
 
+mod blame;
 mod census;
 mod dependency;
 pub(crate) mod lateness;

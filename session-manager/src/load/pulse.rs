@@ -23,6 +23,7 @@ use metrics::{counter, gauge};
 use tokio::sync::watch;
 use tokio::time::{Instant, MissedTickBehavior, interval};
 
+use super::blame::Blame;
 use super::lateness::Lateness;
 use super::system::{Processors, Stocks, System};
 use super::{Knobs, Pace, Stance};
@@ -74,6 +75,7 @@ pub(crate) struct Pulse {
     gate_unsettled: bool,
     reported: Report,
     since_ms: u64,
+    blame: Blame,
 }
 
 impl Pulse {
@@ -106,6 +108,7 @@ impl Pulse {
             gate_unsettled: false,
             reported: Report::default(),
             since_ms: clock::unix_ms(),
+            blame: Blame::default(),
         }
     }
 
@@ -281,7 +284,7 @@ impl Pulse {
                 Source::Measured(_) => Source::Measured(outcome.judgement.cause),
                 ordered => ordered,
             },
-            cause: outcome.judgement.cause,
+            cause: self.blame.step(outcome.measured, outcome.judgement.cause),
             level: outcome.cut.level(),
             background_per_s: load.gate.per_s(),
             ledger_ms: u32::try_from(load.gate.ledger_length(now) / 1_000_000).unwrap_or(u32::MAX),

@@ -23,7 +23,7 @@ pub(crate) struct Stance {
     /// What is measured.
     pub(crate) measured: Posture,
     pub(crate) source: Source,
-    /// The signal that is worst now, if one is over its guard value.
+    /// The signal that is worst now, if one is over its guard value; else the one that raised what is measured.
     pub(crate) cause: Option<Cause>,
     /// First admission level that is refused; 1024: none.
     pub(crate) level: u16,
