@@ -116,6 +116,8 @@ struct Stream {
     talk: Talk,
     queued: VecDeque<Queued>,
     finished: bool,
+    /// Until when it is left alone, because its session was refused so often lately.
+    left_alone_until: Option<Instant>,
 }
 
 /// A request that waits, or its answer.
@@ -135,6 +137,7 @@ impl Stream {
             talk: Talk::new(recv, FRAME_BYTES_MAX),
             queued: VecDeque::new(),
             finished: false,
+            left_alone_until: None,
         }
     }
 
@@ -160,6 +163,9 @@ impl Stream {
             };
             if !self.write(answer).await {
                 return Ok(());
+            }
+            if let Some(at) = self.left_alone_until.take() {
+                sleep_until(at).await;
             }
         }
     }
@@ -265,13 +271,16 @@ impl Stream {
         self.queued.len() < QUEUED_MAX && self.queued.iter().map(weight).sum::<usize>() < QUEUED_BYTES_MAX
     }
 
-    fn count_refusal(&self, answer: &wire::Answer) {
+    fn count_refusal(&mut self, answer: &wire::Answer) {
         if let Some(wire::answer::Result::Refusal(refusal)) = &answer.result {
             self.port.meters.on_refusal("request", refusal.code());
+            if refusal.code() == Code::Busy {
+                self.left_alone_until = self.port.on_busy(&self.presence, Instant::now());
+            }
         }
     }
 
-    fn give_up(&self, id: u64, terms: Terms, code: Code) -> wire::Answer {
+    fn give_up(&mut self, id: u64, terms: Terms, code: Code) -> wire::Answer {
         let answer = terms.give_up(id, code);
         self.port.on_refused(&self.presence, &terms, Reason::Code(code), &answer);
         self.count_refusal(&answer);

@@ -14,6 +14,7 @@ use buslane_shared::id::{DeviceId, SessionId, UserId};
 use buslane_shared::mailbox::{Mailbox, Pushed, ResumeGap, encode_event};
 use buslane_shared::mark::Lane;
 use buslane_shared::overload::claims::Claims;
+use buslane_shared::overload::hearing::Hearing;
 use buslane_shared::overload::level::Standing;
 use buslane_shared::overload::settings;
 use buslane_shared::wire;
@@ -73,6 +74,8 @@ pub(crate) struct Presence {
 struct Rank {
     /// How often they may still claim that somebody is looking.
     claims: Claims,
+    /// How often they were refused lately.
+    hearing: Hearing,
     /// The standing of the user, and the hour for which it holds.
     standing: Option<(u64, Standing)>,
 }
@@ -274,9 +277,19 @@ impl Presence {
         (believed, standing)
     }
 
-    /// Goes on with the claims of an older session of the device: a new one is not a new right.
+    /// One more of its requests is refused for lack of capacity. Until when the stream that it came on is to be left unread, if so.
+    pub(crate) fn on_busy(&self, now: Nanos) -> Option<Nanos> {
+        self.rank.lock().hearing.on_refused(now)
+    }
+
+    /// Goes on with the claims of an older session of the device, and with what it was refused: a new one is not a new right.
     pub(crate) fn inherit(&self, older: &Self) {
-        self.rank.lock().claims = older.rank.lock().claims;
+        let (claims, hearing) = {
+            let older = older.rank.lock();
+            (older.claims, older.hearing)
+        };
+        let mut rank = self.rank.lock();
+        (rank.claims, rank.hearing) = (claims, hearing);
     }
 
     /// It was given passes.

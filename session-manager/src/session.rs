@@ -12,7 +12,6 @@ use std::sync::Arc;
 use std::task::{Context, Poll};
 use std::time::Duration;
 
-use buslane_shared::overload::hearing::Hearing;
 use buslane_shared::refusal::Code;
 use buslane_shared::wire::{self, client_frame, server_frame};
 use quinn::{Connection, ConnectionError, ReadError, WriteError};
@@ -177,8 +176,7 @@ pub(crate) struct Session {
     /// When the client was last heard, or last had an answer.
     heard: Instant,
     client_finished: bool,
-    /// How often it was refused lately, and until when it is left unread for that.
-    hearing: Hearing,
+    /// Until when it is left unread, because it was refused so often lately.
     heard_again_at: Option<Instant>,
     /// Until when requests wait for the backend to know of the session. `None`: they wait no longer.
     register_by: Option<Instant>,
@@ -207,7 +205,6 @@ impl Session {
             work: Work::new(&port.node, port.desk.as_ref()),
             heard: now,
             client_finished: false,
-            hearing: Hearing::default(),
             heard_again_at: None,
             register_by: Some(now + REGISTRATION_LIMIT),
             leave_at: None,
@@ -259,6 +256,8 @@ impl Session {
         let (mut frames, mut bytes) = (0, 0);
         if self.heard_again_at.is_some_and(|at| at <= now) {
             self.heard_again_at = None;
+            // Whatever it has said meanwhile lies unread: until now it was we who did not listen.
+            self.heard = now;
         }
         while frames < FRAMES_PER_ROUND
             && !self.client_finished
@@ -443,10 +442,13 @@ impl Session {
         limits.into_iter().flatten().fold(self.idle_at(), Instant::min)
     }
 
-    /// When the client counts as gone. While something is under way for it, it is we who are silent.
+    /// When the client counts as gone. While something is under way for it, it is we who are silent; while it is left unread, it is
+    /// we who do not listen.
     fn idle_at(&self) -> Instant {
         let limit = self.residence.port.node.load.idle_limit(Instant::now());
-        if self.work.is_empty() && self.bulk.is_empty() { self.heard + limit } else { Instant::now() + limit }
+        let is_quiet = self.work.is_empty() && self.bulk.is_empty();
+        let heard = self.heard_again_at.map_or(self.heard, |at| at.max(self.heard));
+        if is_quiet { heard + limit } else { Instant::now() + limit }
     }
 
     fn check(&mut self, now: Instant) -> Result<(), End> {
@@ -486,11 +488,9 @@ impl Session {
 
     /// Whoever goes on asking and is refused each time is left unread for a moment.
     fn on_busy(&mut self) {
-        let clock = &self.residence.port.node.load.clock;
-        let now = Instant::now();
-        let now_nanos = clock.nanos(now);
-        if let Some(at) = self.hearing.on_refused(now_nanos) {
-            self.heard_again_at = Some(now + Duration::from_nanos(at - now_nanos));
+        let Residence { port, hold, .. } = &self.residence;
+        if let Some(at) = port.on_busy(&hold.presence, Instant::now()) {
+            self.heard_again_at = Some(at);
         }
     }
 

@@ -13,6 +13,7 @@ use buslane_shared::id::{DeviceId, UserId};
 use buslane_shared::mark::Lane;
 use buslane_shared::refusal::{Code, Refusal};
 use buslane_shared::wire::{self, answer::Result as Answered};
+use tokio::time::Instant;
 
 use crate::load::outcome::{Outcome, Reason};
 use crate::node::Port;
@@ -57,6 +58,14 @@ impl Port {
         if let (Outcome::Refused(_), Some(Answered::Refusal(refusal))) = (outcome, &answer.result) {
             self.remember(presence, terms, refusal);
         }
+    }
+
+    /// One more request of a session is refused for lack of capacity. Until when the stream that it came on is left unread, if so:
+    /// all streams of a session together have as many refusals.
+    pub(crate) fn on_busy(&self, presence: &Presence, now: Instant) -> Option<Instant> {
+        let now_nanos = self.node.load.clock.nanos(now);
+        let at = presence.on_busy(now_nanos)?;
+        Some(now + Duration::from_nanos(at.saturating_sub(now_nanos)))
     }
 
     fn remember(&self, presence: &Presence, terms: &Terms, refusal: &wire::Refusal) {

@@ -1,13 +1,15 @@
 //! Requests when there is more to do than seats: who waits, who is refused, who goes first.
 
 use std::sync::atomic::Ordering;
+use std::time::Duration;
 
 use buslane_session_manager::Config;
-use buslane_shared::class::Class;
+use buslane_shared::class::{ByAppState, Class};
 use buslane_shared::overload::settings::{Claims, Policy};
 use buslane_shared::refusal::Code;
 use buslane_shared::wire::{self, AppState, answer::Result as Outcome, client_frame, request::Op};
 use bytes::Bytes;
+use tokio::time::Instant;
 
 use crate::phone::{Line, Live, Phone, closed, refused, send};
 use crate::stand::{Stand, unmoved, until};
@@ -55,6 +57,23 @@ async fn fill_seats(stand: &Stand, state: AppState) -> Live {
     live
 }
 
+/// Sessions of background of which each waits for a seat, as many as the queue holds; and what the last of them was told.
+async fn fill_queue(stand: &Stand) -> (Vec<Live>, wire::Refusal) {
+    let mut phones = Vec::new();
+    loop {
+        let mut live = Phone::new(stand, "crowd", 10 + phones.len() as u8).login(stand).await;
+        live.app_state(AppState::Background).await;
+        live.line.ask_within(1, LONG_MS, gated()).await;
+        live.line.ask(2, Op::Ping(wire::Ping {})).await;
+        let answer = live.line.answer().await;
+        phones.push(live);
+        if answer.id == 1 {
+            return (phones, refused(answer.result.unwrap()));
+        }
+        assert!(phones.len() <= SEATS, "nobody is refused");
+    }
+}
+
 #[tokio::test]
 async fn foreground_is_served_while_background_is_refused() {
     let stand = Stand::with(few_seats()).await;
@@ -62,20 +81,7 @@ async fn foreground_is_served_while_background_is_refused() {
     let mut filler = fill_seats(&stand, AppState::Background).await;
     let mut background = Phone::new(&stand, "bob", 2).login(&stand).await;
     background.app_state(AppState::Background).await;
-    // As many as its queue holds wait, one for each session; then there is no more room.
-    let mut phones = Vec::new();
-    let refusal = loop {
-        let mut live = Phone::new(&stand, "crowd", 10 + phones.len() as u8).login(&stand).await;
-        live.app_state(AppState::Background).await;
-        live.line.ask_within(1, LONG_MS, gated()).await;
-        live.line.ask(2, Op::Ping(wire::Ping {})).await;
-        let answer = live.line.answer().await;
-        phones.push(live);
-        if answer.id == 1 {
-            break refused(answer.result.unwrap());
-        }
-        assert!(phones.len() <= SEATS, "nobody is refused");
-    };
+    let (phones, refusal) = fill_queue(&stand).await;
     assert_eq!((refusal.code(), refusal.class), (Code::Busy, Class::Wake as u32));
     assert!((640..768).contains(&refusal.level), "{refusal:?}");
     assert!(refusal.retryable && refusal.retry_after_ms > 0 && refusal.slot.is_empty(), "{refusal:?}");
@@ -258,6 +264,58 @@ async fn requests_of_the_wake_port_run_at_the_desk_and_keep_their_order() {
     // A defect ends the session that it came from.
     live.line.ask(3, Op::MakeCode(wire::MakeCode {})).await;
     assert_eq!(closed(&live.connection).await, Code::Internal);
+    stand.stop().await;
+}
+
+#[tokio::test]
+async fn who_is_left_unread_for_a_while_is_not_taken_for_idle() {
+    let mut config = few_seats();
+    config.times.idle_limit_ms = 300;
+    config.times.ping_interval_ms = 100;
+    let mut stand = Stand::with(config).await;
+    let _filler = fill_seats(&stand, AppState::Background).await;
+    let _crowd = fill_queue(&stand).await;
+    stand.front = stand.wake;
+    let mut live = Phone::new(&stand, "bob", 2).login(&stand).await;
+    live.app_state(AppState::Background).await;
+    let count = 100;
+    for id in 0..count {
+        live.line.ask_within(id, LONG_MS, gated()).await;
+    }
+    // It comes after all of them, and what it says is not read at once.
+    live.line.ask(count, Op::Ping(wire::Ping {})).await;
+    for _ in 0..=count {
+        match live.line.answer().await.result.unwrap() {
+            Outcome::Refusal(refusal) => assert_eq!(refusal.code(), Code::Busy),
+            Outcome::Pong(_) => {}
+            other => panic!("{other:?}"),
+        }
+    }
+    live.ping().await;
+    stand.stop().await;
+}
+
+#[tokio::test]
+async fn a_stream_of_its_own_is_no_way_to_be_refused_more_often() {
+    let mut config = unmoved();
+    let spare = ByAppState { foreground: Class::Spare, background: Class::Spare };
+    config.overload.classes.insert("message.history".into(), spare);
+    let stand = Stand::with(config).await;
+    stand.order_emergency();
+    stand.until_posture(wire::Posture::Emergency).await;
+    let live = Phone::new(&stand, "mallory", 1).login(&stand).await;
+    let began = Instant::now();
+    // Forty at once, and then twenty a second, on however many streams.
+    for _ in 0..2 {
+        let mut bulk = Line::new(live.connection.open_bi().await.unwrap());
+        for id in 0..30 {
+            bulk.ask(id, Op::History(wire::History::default())).await;
+        }
+        for _ in 0..30 {
+            assert_eq!(refused(bulk.answer().await.result.unwrap()).code(), Code::Busy);
+        }
+    }
+    assert!(began.elapsed() >= Duration::from_millis(900), "{:?} for 60 refusals", began.elapsed());
     stand.stop().await;
 }
 

@@ -5,7 +5,8 @@
 //! flow control of QUIC then holds its requests back where they cost nothing, at its own side. Kept as one number, as in
 //! [`super::claims`].
 //!
-//! It must never meet somebody who listens: who waits as told is refused once a second.
+//! It must never meet somebody who listens: who waits as told is refused once a second. And it must never keep a session unread for so
+//! long that its pings come too late.
 
 use crate::Nanos;
 
@@ -17,6 +18,10 @@ const PER_S: u64 = 20;
 
 const INTERVAL: Nanos = 1_000_000_000 / PER_S;
 
+/// Longest time that a session is left unread, however many of its requests are refused at once: its pings wait for as long, and a
+/// client that hears nothing for several seconds takes the connection for dead.
+const UNREAD_MAX: Nanos = 2_000_000_000;
+
 /// The bucket of one session. A new one is full.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub struct Hearing {
@@ -27,7 +32,8 @@ pub struct Hearing {
 impl Hearing {
     /// The session was refused once more for lack of capacity. Until when nothing more is to be read of it, if so.
     pub fn on_refused(&mut self, now: Nanos) -> Option<Nanos> {
-        self.full_at = self.full_at.max(now).saturating_add(INTERVAL);
+        let most = now.saturating_add(BURST * INTERVAL + UNREAD_MAX);
+        self.full_at = self.full_at.max(now).saturating_add(INTERVAL).min(most);
         let heard_at = self.full_at.saturating_sub(BURST * INTERVAL);
         (heard_at > now).then_some(heard_at)
     }
@@ -47,6 +53,14 @@ mod tests {
         assert_eq!(hearing.on_refused(SECOND), Some(SECOND + INTERVAL));
         assert_eq!(hearing.on_refused(SECOND), Some(SECOND + 2 * INTERVAL));
         assert_eq!(hearing.on_refused(10 * SECOND), None, "full again");
+    }
+
+    #[test]
+    fn however_many_are_refused_at_once_it_is_heard_again_soon() {
+        let mut hearing = Hearing::default();
+        let last = (0..1_000).filter_map(|_| hearing.on_refused(SECOND)).last();
+        assert_eq!(last, Some(SECOND + UNREAD_MAX));
+        assert_eq!(hearing.on_refused(SECOND + UNREAD_MAX), Some(SECOND + UNREAD_MAX + INTERVAL));
     }
 
     #[test]
