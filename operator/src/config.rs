@@ -17,6 +17,10 @@ pub struct Config {
     /// File with the token that the peers accept (role operator). The path is relative to the configuration file.
     #[garde(skip)]
     pub peer_token: Option<PathBuf>,
+    /// File with the authority of the peers' `[admin_tls]`: with it they are asked over TLS, all of them, and the certificate
+    /// of each must name the address that stands in `peers`. The path is relative to the configuration file.
+    #[garde(skip)]
+    pub peer_ca: Option<PathBuf>,
     /// The probe from outside.
     #[garde(dive)]
     pub probe: Probe,
@@ -32,7 +36,7 @@ impl Config {
     /// Makes the paths relative to the folder of the configuration file.
     pub fn relative_to(&mut self, folder: &Path) {
         let password = self.notify.email.as_mut().and_then(|email| email.password_file.as_mut());
-        for path in [self.peer_token.as_mut(), password].into_iter().flatten() {
+        for path in [self.peer_token.as_mut(), self.peer_ca.as_mut(), password].into_iter().flatten() {
             *path = folder.join(&*path);
         }
     }

@@ -13,7 +13,6 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use axum::http::{Method, Response};
-use buslane_chassis::admin::TokenError;
 use buslane_chassis::clock;
 use buslane_chassis::shutdown::Shutdown;
 use buslane_shared::UnixMs;
@@ -30,7 +29,7 @@ use crate::happening::Happening;
 use crate::seat::Seat;
 use crate::view::{NodeView, State};
 
-use call::{CallError, Caller};
+use call::{CallError, Caller, OpenError};
 use judge::{Word, judge};
 
 /// How often a peer is asked.
@@ -83,8 +82,8 @@ struct Known {
 
 impl Peers {
     /// Those of the configuration. Nobody is asked yet.
-    pub fn open(config: &Config) -> Result<Self, TokenError> {
-        let caller = Caller::open(config.peer_token.as_deref())?;
+    pub fn open(config: &Config) -> Result<Self, OpenError> {
+        let caller = Caller::open(config.peer_token.as_deref(), config.peer_ca.as_deref())?;
         let known = |addr: &SocketAddr| Peer { addr: *addr, known: Mutex::default() };
         Ok(Self { caller, peers: config.peers.iter().map(known).collect(), begun: Instant::now() })
     }

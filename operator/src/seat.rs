@@ -9,7 +9,6 @@ use std::sync::{Arc, OnceLock};
 use std::time::Duration;
 
 use axum::Router;
-use buslane_chassis::admin::TokenError;
 use buslane_chassis::audit::{Audit, AuditError, Entry};
 use buslane_chassis::clock;
 use buslane_chassis::orders::Desk;
@@ -27,7 +26,7 @@ use crate::history::History;
 use crate::incidents::{self, Incidents};
 use crate::live::{KEEP_ALIVE, Live};
 use crate::notify::{self, Messenger};
-use crate::peers::Peers;
+use crate::peers::{self, Peers};
 use crate::status::Status;
 use crate::trend::Trends;
 use crate::{api, console};
@@ -69,9 +68,9 @@ pub enum OpenError {
     /// The incidents cannot be read.
     #[error(transparent)]
     Incidents(#[from] incidents::OpenError),
-    /// The token for the peers cannot be used.
+    /// The peers cannot be asked as the settings say.
     #[error(transparent)]
-    PeerToken(#[from] TokenError),
+    Peers(#[from] peers::call::OpenError),
     /// Nobody can be told as the settings say.
     #[error(transparent)]
     Notify(#[from] notify::OpenError),

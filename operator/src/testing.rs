@@ -4,14 +4,15 @@ use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::Duration;
 
+use buslane_chassis::admin::tls::AdminTls;
 use buslane_chassis::admin::{Admin, Token, Tokens};
 use buslane_chassis::audit::Audit;
 use buslane_chassis::clock;
 use buslane_chassis::feed::Feed;
 use buslane_chassis::orders::{self, Book, Desk};
 use buslane_chassis::oversee::{
-    DrainFacts, DrainWish, LaneRow, LanesView, NodeFacts, Overseer, PostureView, RefusalFacts, Refusals,
-    SessionFacts, Traffic, TrafficRow, WouldRefuse,
+    CauseView, DrainFacts, DrainWish, LaneRow, LanesView, NodeFacts, Overseer, PostureView, RefusalFacts,
+    Refusals, SessionFacts, Traffic, TrafficRow, WouldRefuse,
 };
 use buslane_chassis::readiness::Readiness;
 use buslane_chassis::shutdown::Shutdown;
@@ -86,6 +87,7 @@ pub(crate) struct Puppet {
     name: String,
     orders: watch::Receiver<Arc<Orders>>,
     pub(crate) posture: Mutex<Posture>,
+    pub(crate) cause: Mutex<Option<CauseView>>,
     /// Messages and background logins: asked for, served, deferred.
     pub(crate) messages: Mutex<u64>,
     pub(crate) logins: Mutex<[u64; 3]>,
@@ -109,7 +111,7 @@ impl Overseer for Puppet {
             posture,
             since_ms: 0,
             measured,
-            cause: None,
+            cause: self.cause.lock().clone(),
             order: order.map(|order| order.id),
             level: 1_024,
             background_per_s: 10.0,
@@ -252,6 +254,16 @@ impl World {
     }
 
     pub(crate) async fn begin_with(role: Role, name: &str, config: Config) -> Self {
+        Self::begin_behind(None, role, name, config).await
+    }
+
+    /// Where there is a certificate, the admin surface is behind it.
+    pub(crate) async fn begin_behind(
+        tls: Option<Arc<AdminTls>>,
+        role: Role,
+        name: &str,
+        config: Config,
+    ) -> Self {
         let (dir, shutdown) = (tempfile::tempdir().unwrap(), Shutdown::new());
         let (audit, _) = Audit::open(dir.path()).unwrap();
         let book = Book::open(dir.path(), audit);
@@ -275,7 +287,11 @@ impl World {
         };
         let seat = Seat::open(parts).unwrap();
         let token = Token::load_or_create(&token_file).unwrap();
-        let bound = Admin::new(token, readiness, telemetry::install_metrics().unwrap())
+        let mut surface = Admin::new(token, readiness, telemetry::install_metrics().unwrap());
+        if let Some(tls) = tls {
+            surface = surface.with_tls(tls);
+        }
+        let bound = surface
             .keeping(Tokens::open(dir.path(), Arc::clone(seat.audit())))
             .merge(crate::api::forwarding(&seat, orders::routes(desk)))
             .merge(seat.routes())
@@ -368,6 +384,7 @@ impl Puppet {
             name: name.to_owned(),
             orders,
             posture: Mutex::new(Posture::Normal),
+            cause: Mutex::default(),
             messages: Mutex::default(),
             logins: Mutex::default(),
             sessions: Mutex::default(),

@@ -11,11 +11,13 @@ use std::time::Duration;
 use arc_swap::ArcSwapOption;
 use axum::http::{HeaderValue, Method, Request, Response, StatusCode, header};
 use buslane_chassis::admin::{Token, TokenError};
+use buslane_chassis::tls::{self, TlsError};
 use bytes::Bytes;
 use http_body_util::{BodyExt, Full, Limited};
 use hyper::body::Incoming;
-use hyper_util::client::legacy::Client;
+use hyper_rustls::{HttpsConnector, HttpsConnectorBuilder};
 use hyper_util::client::legacy::connect::HttpConnector;
+use hyper_util::client::legacy::{Client, ResponseFuture};
 use hyper_util::rt::{TokioExecutor, TokioTimer};
 use serde::Deserialize;
 use serde_json::Value;
@@ -28,6 +30,17 @@ const IDLE: Duration = Duration::from_secs(3);
 
 /// Largest answer: a day of samples.
 const ANSWER_BYTES_MAX: usize = 16 * 1024 * 1024;
+
+/// Why peers cannot be asked.
+#[derive(Debug, thiserror::Error)]
+pub enum OpenError {
+    /// The token that they are shown cannot be used.
+    #[error("peer_token: {0}")]
+    Token(#[from] TokenError),
+    /// The authority that their certificates are verified with cannot be used.
+    #[error("peer_ca: {0}")]
+    Authority(#[from] TlsError),
+}
 
 /// Why a peer did not answer as it should.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
@@ -58,9 +71,41 @@ pub enum CallError {
 
 /// The way to the peers.
 pub struct Caller {
-    client: Client<HttpConnector, Full<Bytes>>,
+    way: Way,
     token_file: Option<PathBuf>,
     token: ArcSwapOption<Token>,
+}
+
+/// In the open, or over TLS alone: a token that is meant for the one is never shown on the other.
+enum Way {
+    Open(Client<HttpConnector, Full<Bytes>>),
+    Tls(Client<HttpsConnector<HttpConnector>, Full<Bytes>>),
+}
+
+impl Way {
+    fn open(ca: Option<&Path>) -> Result<Self, TlsError> {
+        let mut tcp = HttpConnector::new();
+        tcp.enforce_http(false);
+        tcp.set_connect_timeout(Some(ANSWER_LIMIT));
+        tcp.set_nodelay(true);
+        let mut client = Client::builder(TokioExecutor::new());
+        client.pool_timer(TokioTimer::new()).pool_idle_timeout(IDLE);
+        let Some(ca) = ca else { return Ok(Self::Open(client.build(tcp))) };
+        let tls = HttpsConnectorBuilder::new().with_tls_config(tls::client_config(ca)?).https_only();
+        Ok(Self::Tls(client.build(tls.enable_http1().wrap_connector(tcp))))
+    }
+
+    fn uri(&self, to: SocketAddr, path: &str) -> String {
+        let scheme = if matches!(self, Self::Tls(_)) { "https" } else { "http" };
+        format!("{scheme}://{to}{path}")
+    }
+
+    fn request(&self, request: Request<Full<Bytes>>) -> ResponseFuture {
+        match self {
+            Self::Open(client) => client.request(request),
+            Self::Tls(client) => client.request(request),
+        }
+    }
 }
 
 #[derive(Deserialize)]
@@ -76,17 +121,11 @@ struct Why {
 }
 
 impl Caller {
-    /// With the token in that file.
-    pub fn open(token_file: Option<&Path>) -> Result<Self, TokenError> {
+    /// With the token in the one file, over TLS where the other has an authority.
+    pub fn open(token_file: Option<&Path>, ca: Option<&Path>) -> Result<Self, OpenError> {
         let token = token_file.map(Token::load).transpose()?.map(Arc::new);
-        let mut connector = HttpConnector::new();
-        connector.set_connect_timeout(Some(ANSWER_LIMIT));
-        connector.set_nodelay(true);
         Ok(Self {
-            client: Client::builder(TokioExecutor::new())
-                .pool_timer(TokioTimer::new())
-                .pool_idle_timeout(IDLE)
-                .build(connector),
+            way: Way::open(ca)?,
             token_file: token_file.map(Path::to_owned),
             token: ArcSwapOption::from(token),
         })
@@ -134,12 +173,12 @@ impl Caller {
         shown.set_sensitive(true);
         let request = Request::builder()
             .method(method)
-            .uri(format!("http://{to}{path}"))
+            .uri(self.way.uri(to, path))
             .header(header::AUTHORIZATION, shown)
             .header(header::CONTENT_TYPE, "application/json")
             .body(Full::from(body.map(Value::to_string).unwrap_or_default()))
             .map_err(|_| CallError::Malformed)?;
-        self.client.request(request).await.map_err(|error| CallError::Unreachable(root(&error)))
+        self.way.request(request).await.map_err(|error| CallError::Unreachable(root(&error)))
     }
 
     /// Tokens expire and are replaced in their file; no restart is needed for it.

@@ -1,5 +1,7 @@
 //! Processes that ask each other over real HTTP.
 
+use buslane_chassis::admin::tls::{AdminTls, Settings};
+use buslane_chassis::tls::Authority;
 use buslane_shared::wire::Posture;
 use serde_json::json;
 
@@ -75,6 +77,44 @@ async fn a_wrong_token_is_told_and_a_right_one_is_taken_without_a_restart() {
     until("the failure is told", async || sm2.seat.peers.views()[0].why.is_some()).await;
     std::fs::write(&file, &sm1.token).unwrap();
     until("it is let in", async || state_of(&sm2, "sm1").await == Some(State::Up)).await;
+    sm2.end().await;
+    sm1.end().await;
+}
+
+#[tokio::test]
+async fn a_peer_behind_tls_is_asked_over_tls_and_believed_only_by_its_authority() {
+    let dir = tempfile::tempdir().unwrap();
+    let file = |name: &str, text: &str| {
+        let path = dir.path().join(name);
+        std::fs::write(&path, text).unwrap();
+        path
+    };
+    let authority = Authority::generate().unwrap();
+    let pem = authority.issue("localhost", &["127.0.0.1".to_owned()]).unwrap();
+    let (certificate, key) = (file("admin.pem", &pem.certificate), file("admin.key", &pem.key));
+    let tls = AdminTls::load(Settings { certificate, key, client_ca: None }).unwrap();
+    let sm1 = World::begin_behind(Some(tls), Role::Manager, "sm1", Config::default()).await;
+    let knowing = |ca: Option<std::path::PathBuf>| Config {
+        peers: vec![sm1.addr],
+        peer_token: Some(sm1.dir.path().join("admin.token")),
+        peer_ca: ca,
+        ..Config::default()
+    };
+    let ca = file("ca.pem", authority.certificate());
+    let sm2 = World::begin_with(Role::Manager, "sm2", knowing(Some(ca))).await;
+    until("it is known", async || state_of(&sm2, "sm1").await == Some(State::Up)).await;
+    let stranger = file("other.pem", Authority::generate().unwrap().certificate());
+    for (name, ca) in [("sm3", Some(stranger)), ("sm4", None)] {
+        let other = World::begin_with(Role::Manager, name, knowing(ca)).await;
+        until("it says why", async || {
+            let view = other.seat.peers.views().remove(0);
+            view.state == State::Unknown && view.why.is_some_and(|why| why.contains("cannot be reached"))
+        })
+        .await;
+        other.end().await;
+    }
+    let missing = Config { peer_ca: Some(dir.path().join("none.pem")), ..Config::default() };
+    assert!(Peers::open(&missing).err().unwrap().to_string().starts_with("peer_ca: "));
     sm2.end().await;
     sm1.end().await;
 }
