@@ -69,9 +69,9 @@ pub enum What {
         /// Who.
         author: String,
     },
-    /// A process has started or said goodbye.
+    /// A process has started. One that ends tells nobody: it may not be able to.
     Process {
-        /// "started" or "stopping".
+        /// "started".
         phase: String,
         /// Its version.
         version: String,

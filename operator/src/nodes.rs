@@ -76,7 +76,7 @@ fn put_readiness(view: &mut NodeView, readiness: &Readiness) {
 fn put_load(view: &mut NodeView, overseer: &dyn Overseer) {
     let (load, node, drain) = (overseer.posture(), overseer.node(), overseer.drain_state());
     view.posture = Some(posture::name(load.posture).to_owned());
-    view.cause = (load.cause.is_some() || load.order.is_some()).then(|| notice::why(&load));
+    view.cause = notice::cause(&load);
     view.order = load.order;
     view.level = Some(load.level);
     view.sessions = Some(node.sessions_front.saturating_add(node.sessions_wake));

@@ -11,7 +11,7 @@ use buslane_shared::UnixMs;
 use super::machine;
 use super::rules::severity_name;
 use super::timeline::SELF;
-use super::words::{span, utc};
+use super::words::{span, utc, with_why};
 use crate::view::{Entry, IncidentView};
 
 /// What the people who were there are asked.
@@ -76,8 +76,7 @@ fn lasted(incident: &IncidentView, now_ms: UnixMs) -> String {
 fn happened(out: &mut String, incident: &IncidentView) {
     out.push_str("\n## What happened\n\n");
     let opened = utc(incident.opened_ms);
-    let why = if incident.why.is_empty() { String::new() } else { format!(" {}", plain(&incident.why)) };
-    line(out, format_args!("{opened}: {}{why}\n", plain(&incident.title)));
+    line(out, format_args!("{opened}: {}\n", plain(&with_why(&incident.title, &incident.why))));
     for entry in of_kind(&incident.timeline, &["posture", "escalated", "state", "order"]) {
         line(out, format_args!("- {}: {}", utc(entry.at_ms), plain(&entry.text)));
     }

@@ -8,7 +8,7 @@ use std::collections::VecDeque;
 use buslane_shared::UnixMs;
 
 use super::rules::severity_name;
-use super::words::{tidy, utc};
+use super::words::{tidy, utc, with_why};
 use crate::happening::{Happening, What};
 use crate::view::{Alert, Entry};
 
@@ -65,7 +65,7 @@ fn told<'a>(what: &'a What, node: &str) -> (&'a str, &'static str, String) {
 }
 
 fn raised(alert: &Alert) -> String {
-    format!("Raised ({}): {} {}", severity_name(alert.severity), alert.title, alert.why)
+    format!("Raised ({}): {}", severity_name(alert.severity), with_why(&alert.title, &alert.why))
 }
 
 /// What happened lately.

@@ -21,6 +21,15 @@ pub(crate) fn tidy(text: &str, chars_max: usize) -> String {
     }
 }
 
+/// What is wrong, and what was measured: two parts of an alert in one line.
+pub(crate) fn with_why(title: &str, why: &str) -> String {
+    match (why.is_empty(), title.ends_with(['.', '!', '?'])) {
+        (true, _) => title.to_owned(),
+        (false, true) => format!("{title} {why}"),
+        (false, false) => format!("{title}: {why}"),
+    }
+}
+
 /// Controls, separators of lines, and marks of direction and of nothing (Unicode's "Trojan source").
 fn deceives(c: char) -> bool {
     c.is_control()
@@ -67,6 +76,16 @@ mod tests {
         assert_eq!(tidy("äöüß", 3), "äö…");
         assert_eq!(tidy("äöü", 3), "äöü");
         assert_eq!(tidy("\u{0}\u{200b}", 3), "");
+    }
+
+    #[test]
+    fn a_title_and_a_reason_are_told_apart() {
+        assert_eq!(
+            with_why("EMERGENCY holds", "sm1: logins 5.2 over 3.0"),
+            "EMERGENCY holds: sm1: logins 5.2 over 3.0"
+        );
+        assert_eq!(with_why("It fails.", "3 of 5"), "It fails. 3 of 5");
+        assert_eq!(with_why("It fails", ""), "It fails");
     }
 
     #[test]

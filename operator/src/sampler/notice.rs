@@ -4,7 +4,7 @@
 
 use std::collections::BTreeMap;
 
-use buslane_chassis::oversee::PostureView;
+use buslane_chassis::oversee::{CauseView, PostureView};
 use buslane_shared::overload::orders::{Order, Orders};
 use buslane_shared::overload::posture;
 use buslane_shared::wire::Posture;
@@ -28,12 +28,29 @@ impl PostureNotice {
 }
 
 /// Why a posture holds, in words.
-pub fn why(view: &PostureView) -> String {
+fn why(view: &PostureView) -> String {
+    // Without a signal of its own a node is only raised by others.
+    let other = if is_raised(view) { "other nodes are in EMERGENCY" } else { "calm again" };
+    cause(view).unwrap_or_else(|| other.to_owned())
+}
+
+/// The order or the signal to which a posture is due.
+pub fn cause(view: &PostureView) -> Option<String> {
     match (view.order, &view.cause) {
-        (Some(order), _) => format!("order {order}"),
-        (None, Some(cause)) => format!("{} {:.1} over {:.1}", cause.signal, cause.value, cause.limit),
-        (None, None) => "no signal is over its limit".to_owned(),
+        (Some(order), _) => Some(format!("order {order}")),
+        (None, Some(cause)) if is_raised(view) => Some(measured(cause)),
+        (None, _) => None,
     }
+}
+
+/// Whether it is one that signals raise: on the way down a signal may be over its limit for a moment, and is no reason.
+fn is_raised(view: &PostureView) -> bool {
+    matches!(view.posture, Posture::Guard | Posture::Emergency)
+}
+
+/// "logins 5.2 over 1.5"
+pub fn measured(cause: &CauseView) -> String {
+    format!("{} {:.1} over {:.1}", cause.signal, cause.value, cause.limit)
 }
 
 /// Notices orders.
@@ -63,7 +80,6 @@ fn given_order(order: &Order) -> What {
 
 #[cfg(test)]
 mod tests {
-    use buslane_chassis::oversee::CauseView;
     use buslane_shared::overload::orders::{Kind, Wish};
 
     use super::*;
@@ -100,6 +116,23 @@ mod tests {
         assert_eq!(notice.on(&storm), None);
         let told = ("emergency".into(), "normal".into(), "order 17".into());
         assert_eq!(said(notice.on(&view(Posture::Normal, Some(17), None))), Some(told));
+    }
+
+    #[test]
+    fn what_ends_has_no_signal_to_blame_and_others_may_raise_a_node() {
+        let seats = CauseView { signal: "seats_busy", value: 0.9, limit: 0.8 };
+        let mut notice = PostureNotice::default();
+        let steps = [
+            (Posture::Guard, None, "other nodes are in EMERGENCY"),
+            (Posture::Emergency, Some(seats.clone()), "seats_busy 0.9 over 0.8"),
+            // Over its limit again by the time of the look.
+            (Posture::Recovery, Some(seats), "calm again"),
+            (Posture::Normal, None, "calm again"),
+        ];
+        for (posture, cause, why) in steps {
+            let told = said(notice.on(&view(posture, None, cause))).unwrap();
+            assert_eq!(told.2, why, "{posture:?}");
+        }
     }
 
     #[test]

@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 
 use buslane_chassis::feed::Feed;
-use buslane_chassis::oversee::{CauseView, Overseer};
+use buslane_chassis::oversee::Overseer;
 use buslane_chassis::readiness::Verdict;
 use buslane_shared::UnixMs;
 use buslane_shared::overload::posture;
@@ -13,6 +13,7 @@ use super::facts::{Facts, Heard, Manager, Probe, Seats, Stocks};
 use super::judge::{FRESH_MS, SILENT_MS};
 use super::troubles::WINDOW;
 use crate::history::Stretch;
+use crate::sampler::notice;
 use crate::seat::Seat;
 use crate::view::{NodeView, State};
 
@@ -126,15 +127,10 @@ fn own(overseer: &dyn Overseer, seat: &Seat) -> Manager {
         heard: Heard::Here,
         draining: overseer.drain_state().draining,
         measured: posture::name(view.measured).to_owned(),
-        cause: view.cause.as_ref().map(cause),
+        cause: view.cause.as_ref().map(notice::measured),
         order: view.order,
         lacks,
     }
-}
-
-/// "logins 5.2 over 1.5"
-fn cause(cause: &CauseView) -> String {
-    format!("{} {:.1} over {:.1}", cause.signal, cause.value, cause.limit)
 }
 
 fn directly(nodes: &[NodeView]) -> Vec<Manager> {

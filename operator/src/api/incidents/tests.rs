@@ -1,3 +1,5 @@
+use buslane_chassis::oversee::CauseView;
+use buslane_shared::wire::Posture;
 use serde_json::{Value, json};
 
 use crate::config::{Config, Notify, Webhook, WebhookFormat};
@@ -131,5 +133,37 @@ async fn a_page_hears_of_incidents_as_they_change() {
     opened(&world).await;
     let seen = crate::testing::read_until(&mut stream, "Phones are hot").await;
     assert!(seen.contains("event: incident"), "{seen}");
+    world.end().await;
+}
+
+#[tokio::test]
+async fn a_storm_writes_its_story_and_names_what_raised_it_without_anybody_typing() {
+    let world = World::begin("sm1", &[]).await;
+    world.post("/v1/marks", json!({"mark": "deploy", "text": "chat 4.2", "author": "jo"})).await;
+    *world.puppet().cause.lock() = Some(CauseView { signal: "logins", value: 5.24, limit: 3.0 });
+    *world.puppet().posture.lock() = Posture::Emergency;
+    // There is no backend here either, which is an incident of its own.
+    let storm = || {
+        let open = world.seat.incidents.open_ones();
+        open.into_iter()
+            .find(|incident| incident.key == "session-managers/emergency")
+            .map(|incident| incident.no)
+    };
+    until("an incident is open", async || storm().is_some()).await;
+    let path = format!("/v1/incidents/{}/export", storm().unwrap());
+    *world.puppet().posture.lock() = Posture::Recovery;
+    let export = async || world.raw("GET", &path, "").await.1;
+    until("it goes on", async || export().await.contains("emergency → recovery")).await;
+    let report = export().await;
+    for said in [
+        ": EMERGENCY holds\n",
+        "EMERGENCY holds: sm1: logins 5.2 over 3.0",
+        "sm1: normal → emergency (logins 5.2 over 3.0)",
+        "sm1: emergency → recovery (calm again)",
+        "deploy: chat 4.2",
+        "| session-managers/emergency |",
+    ] {
+        assert!(report.contains(said), "{said:?} is not in {report}");
+    }
     world.end().await;
 }

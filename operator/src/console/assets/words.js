@@ -140,7 +140,7 @@ export function markOf(happening) {
     case "mark":
       return { letter: { deploy: "D", config: "C", drill: "T" }[happening.mark] ?? "N", text: `${happening.mark}: ${happening.text} (${happening.author})` };
     case "process":
-      return { letter: "P", text: `The process has ${happening.phase === "started" ? "started" : "said goodbye"}, version ${happening.version}` };
+      return { letter: "P", text: `The process has ${happening.phase}, version ${happening.version}` };
     case "drain":
       return { letter: "W", text: happening.begins ? `Drain begun by ${happening.author}` : `Drain ended by ${happening.author}` };
     case "posture":

@@ -4,7 +4,7 @@ use buslane_shared::UnixMs;
 
 use super::{Effects, Fact, Ledger, Line, OPEN_MAX, Occasion, Opened, TITLE_CHARS_MAX, may_reopen, own};
 use crate::incidents::rules;
-use crate::incidents::words::tidy;
+use crate::incidents::words::{tidy, with_why};
 use crate::view::{Alert, Entry};
 
 /// Components that are named as suffering from it.
@@ -50,7 +50,7 @@ impl Ledger {
             affects: alert.affects.iter().take(AFFECTS_MAX).map(|id| tidy(id, TITLE_CHARS_MAX)).collect(),
             runbook: tidy(&alert.runbook, TITLE_CHARS_MAX),
         };
-        let text = format!("{} {}", alert.title, alert.why);
+        let text = with_why(&alert.title, &alert.why);
         let entry = Entry { at_ms: entry.at_ms, ..own(now_ms, "opened", text) };
         Some(self.begin(Line { entry, fact: Some(Fact::Opened(opened)) }, now_ms, effects))
     }
@@ -72,7 +72,7 @@ impl Ledger {
             self.push(no, entry.clone(), Fact::Relapsed { expected_ms }, effects);
         }
         if alert.severity > severity {
-            let text = format!("It got worse: {} {}", alert.title, alert.why);
+            let text = format!("It got worse: {}", with_why(&alert.title, &alert.why));
             self.escalate(no, alert.severity, text, now_ms, effects);
         }
     }
@@ -81,7 +81,7 @@ impl Ledger {
         let Some(incident) = self.warm.get_mut(&no) else { return };
         incident.is_seen = true;
         let severity = incident.view().severity;
-        let text = format!("Reopened: {} {}", alert.title, alert.why);
+        let text = format!("Reopened: {}", with_why(&alert.title, &alert.why));
         let line = Entry { at_ms: entry.at_ms, ..own(now_ms, "state", text) };
         let expected_ms = self.expected_ms(severity, now_ms);
         self.push(no, line, Fact::Reopened { expected_ms }, effects);
