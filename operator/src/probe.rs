@@ -156,8 +156,10 @@ impl Probe {
         };
         // One that does not get ready is probed all the same: that it fails is the answer.
         let _ = tokio::time::timeout(READY_LIMIT, ready).await;
-        while let Some(view) = self.now().await {
-            let wait = if view.ok { self.every } else { self.every.min(AGAIN) };
+        loop {
+            // None: one that somebody asked for was under way, and was given up.
+            let went_well = self.now().await.is_some_and(|view| view.ok);
+            let wait = if went_well { self.every } else { self.every.min(AGAIN) };
             tokio::select! {
                 () = tokio::time::sleep(wait) => {}
                 () = self.hurry.notified() => {}
@@ -201,5 +203,22 @@ mod tests {
         let off = Probe::new("m1", folder.path(), Some(target), &off);
         assert!(off.off().unwrap().contains("every_s"));
         assert!(!folder.path().join("probe").exists());
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn it_goes_on_when_one_that_somebody_asked_for_is_given_up() {
+        let folder = tempfile::tempdir().unwrap();
+        let target = Target { gate: "127.0.0.1:1".parse().unwrap(), ca_pem: Vec::new(), code: None };
+        let probe = Probe::new("m1", folder.path(), Some(target), &config::Probe::default());
+        let (mut last, shutdown) = (probe.last.subscribe(), Shutdown::new());
+        let asked = probe.walk.as_ref().unwrap().lock().await;
+        probe.run(Readiness::new(), &shutdown);
+        // Longer than anybody waits for the one that is under way.
+        let waited = READY_LIMIT + 3 * probe.limit;
+        assert!(tokio::time::timeout(waited, last.changed()).await.is_err());
+        drop(asked);
+        tokio::time::timeout(6 * probe.limit, last.changed()).await.unwrap().unwrap();
+        assert!(!probe.last().unwrap().ok);
+        assert!(shutdown.finish(Duration::from_secs(10)).await);
     }
 }
