@@ -7,7 +7,7 @@ pub mod answer;
 mod drain;
 mod drills;
 mod forward;
-mod incidents;
+pub(crate) mod incidents;
 mod live;
 mod marks;
 mod nodes;

@@ -26,6 +26,7 @@ use serde::Deserialize;
 use self::first::{Facts, Now};
 use self::rows::{Case, CaseWithTimeline, Wrong};
 use self::shell::{Page, Shell};
+use crate::api;
 use crate::seat::Seat;
 
 /// The routes for those who have shown who they are.
@@ -101,9 +102,7 @@ async fn incident(
             shell.no = no.to_string();
             page(&IncidentPage { shell, incident: CaseWithTimeline::of(&view) })
         }
-        Err(why) => {
-            error(StatusCode::NOT_FOUND, "no_incident", &format!("incident {no}: {why}; see /incidents"))
-        }
+        Err(why) => *api::incidents::refused(&why),
     }
 }
 

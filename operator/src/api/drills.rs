@@ -31,11 +31,17 @@ async fn add(
     if let Err(why) = drill.check() {
         return wrong("bad_drill", why);
     }
-    if let Err(error) = seat.record(&principal.name, "drill.result", &drill.scenario, json!(drill)).await {
+    // In a task of its own: what was recorded is kept, also if the drill has hung up.
+    let kept = tokio::spawn(async move { keep(&seat, &principal.name, drill).await });
+    kept.await.unwrap_or_else(|failed| internal(&failed))
+}
+
+async fn keep(seat: &Arc<Seat>, author: &str, drill: DrillView) -> Response {
+    if let Err(error) = seat.record(author, "drill.result", &drill.scenario, json!(drill)).await {
         return unwritable(&error);
     }
     let kept = tokio::task::spawn_blocking({
-        let (seat, drill) = (Arc::clone(&seat), drill.clone());
+        let (seat, drill) = (Arc::clone(seat), drill.clone());
         move || seat.drills.add(drill)
     });
     match kept.await {

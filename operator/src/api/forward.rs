@@ -16,8 +16,9 @@ use super::answer::{absent, result};
 use crate::peers::call::CallError;
 use crate::seat::Seat;
 
-/// Routes whose answer is of one node. The others answer for all of them, and take no `node`.
-const OF_A_NODE: [&str; 5] = ["/v1/traffic", "/v1/live", "/v1/lanes", "/v1/posture", "/v1/drain"];
+/// Routes whose answer is of one node. The others answer for all of them, or as this process sees them, and take no `node`.
+const OF_A_NODE: [&str; 6] =
+    ["/v1/traffic", "/v1/live", "/v1/lanes", "/v1/posture", "/v1/drain", "/v1/audit"];
 
 /// Passes on what is asked of another node.
 pub async fn forward(State(seat): State<Arc<Seat>>, request: Request, next: Next) -> Response {

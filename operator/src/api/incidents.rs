@@ -65,7 +65,7 @@ struct Changed {
 }
 
 /// What is answered to whoever asks for what cannot be.
-type Refused = Box<Response>;
+pub(crate) type Refused = Box<Response>;
 
 async fn list(State(seat): State<Arc<Seat>>, Query(which): Query<Which>) -> Response {
     match which.state.as_deref() {
@@ -243,7 +243,8 @@ fn finished(done: Result<Changed, Refused>) -> Response {
     done.map_or_else(|refused| *refused, result)
 }
 
-fn refused(why: &ActError) -> Refused {
+/// What cannot be done with an incident, as it is answered.
+pub(crate) fn refused(why: &ActError) -> Refused {
     let said = why.to_string();
     Box::new(match why {
         ActError::Word(WordError::Absent(_)) => absent("no_incident", &said),

@@ -11,7 +11,7 @@ use buslane_chassis::clock;
 use serde::{Deserialize, Serialize};
 use serde_json::json;
 
-use super::answer::{result, text, unwritable};
+use super::answer::{internal, result, text, unwritable};
 use crate::happening::What;
 use crate::seat::Seat;
 
@@ -59,6 +59,12 @@ async fn make(
         Err(answer) => return *answer,
     };
     let (mark, author) = (wanted.mark.name(), principal.author(&wanted.author));
+    // In a task of its own: what was recorded is told, also if whoever deploys has hung up.
+    let told = tokio::spawn(async move { tell(&seat, mark, text, author).await });
+    told.await.unwrap_or_else(|failed| internal(&failed))
+}
+
+async fn tell(seat: &Seat, mark: &str, text: String, author: String) -> Response {
     if let Err(error) = seat.record(&author, &format!("mark.{mark}"), &text, json!(null)).await {
         return unwritable(&error);
     }

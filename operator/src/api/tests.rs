@@ -68,6 +68,9 @@ async fn a_process_without_load_has_no_samples_and_asks_the_one_that_has() {
         gate.refused("GET", "/v1/traffic?node=sm1&span=1y", Value::Null).await,
         (400, "bad_span".into())
     );
+    sm1.post("/v1/marks", json!({"mark": "note", "text": "kept there"})).await;
+    let kept = gate.get("/v1/audit?limit=1&node=sm1").await;
+    assert_eq!(kept["entries"][0]["reason"], "kept there", "{kept}");
     // Its own name asks nobody else.
     assert_eq!(gate.get("/v1/traffic?node=gate").await["node"], "gate");
     sm1.end().await;
@@ -188,6 +191,12 @@ async fn a_device_is_disconnected_wherever_its_session_is() {
     );
     let there = sm1.seat.audit().last(1).unwrap().remove(0);
     assert_eq!(there.reason, "stolen (asked by kim at sm2)");
+    // The longest reason there is reaches the other node as well.
+    let long = "x".repeat(500);
+    let done = sm2.post(path, json!({"device": "aa-2", "reason": long, "author": "kim"})).await;
+    assert_eq!(done["nodes"], json!(["sm1"]));
+    let there = sm1.seat.audit().last(1).unwrap().remove(0);
+    assert!(there.reason.ends_with("x (asked by kim at sm2)"), "{}", there.reason);
     let wrong = [
         (json!({"device": "aa-1", "reason": "again"}), (404, "no_session")),
         (json!({"device": "aa-2", "reason": " "}), (400, "no_reason")),

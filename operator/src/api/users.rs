@@ -17,7 +17,7 @@ use buslane_shared::id::UserId;
 use serde::Deserialize;
 use serde_json::{Value, json};
 
-use super::answer::{absent, internal, result, text, unwritable, wrong};
+use super::answer::{TEXT_CHARS_MAX, absent, internal, result, text, unwritable, wrong};
 use crate::peers::call::CallError;
 use crate::seat::Seat;
 use crate::users;
@@ -118,7 +118,11 @@ async fn end_session(seat: &Seat, user: &UserId, wanted: &Wanted, author: &str, 
     }
     let mut silent = Vec::new();
     if !wanted.here {
-        let body = json!({"device": wanted.device, "reason": format!("{reason} (asked by {author} at {})", seat.node), "here": true});
+        let asked_by = format!(" (asked by {author} at {})", seat.node);
+        // Both together may be no longer than one reason.
+        let said = reason.chars().take(TEXT_CHARS_MAX.saturating_sub(asked_by.chars().count()));
+        let passed_on: String = said.chain(asked_by.chars()).collect();
+        let body = json!({"device": wanted.device, "reason": passed_on, "here": true});
         let (answers, asked) = everywhere(seat, Method::POST, user, "/disconnect", Some(&body)).await;
         silent = unasked(seat, &asked);
         for (node, answer) in answers {
