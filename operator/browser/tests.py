@@ -75,6 +75,18 @@ def logs_in(console: Console) -> None:
     page.close()
 
 
+def leads_nowhere_else(console: Console) -> None:
+    # A browser leaves tabs out of addresses, and two slashes are another host.
+    for wanted in ["/%09/evil.invalid/", "//evil.invalid/", "/%5Cevil.invalid/"]:
+        context = console.context()
+        page = context.new_page()
+        page.goto(f"/login?next={wanted}")
+        page.get_by_label("Token").fill(console.server.token)
+        page.get_by_role("button", name="Log in").click()
+        expect(page).to_have_url(f"{console.server.url}/")
+        context.close()
+
+
 def can_be_read_without_javascript(console: Console) -> None:
     state = console.operator.storage_state()
     context = console.context(java_script_enabled=False, storage_state=state)
@@ -233,7 +245,7 @@ def logs_out(console: Console) -> None:
 
 
 TESTS = [
-    logs_in, can_be_read_without_javascript, shows_a_storm, gives_an_order, ends_an_order, reads_the_audit, a_viewer_cannot,
+    logs_in, leads_nowhere_else, can_be_read_without_javascript, shows_a_storm, gives_an_order, ends_an_order, reads_the_audit, a_viewer_cannot,
     injected_scripts_do_nothing, the_keyboard_suffices, fits_a_phone, says_when_it_is_stale, logs_out,
 ]  # fmt: skip
 

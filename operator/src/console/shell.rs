@@ -24,6 +24,11 @@ impl Page {
     const TABS: [Self; 7] =
         [Self::Traffic, Self::Lanes, Self::Status, Self::Incidents, Self::Users, Self::Drills, Self::Audit];
 
+    /// Whether it shows the node that is chosen. The others show what the node that serves them sees or keeps.
+    fn is_of_a_node(self) -> bool {
+        matches!(self, Self::Traffic | Self::Lanes | Self::Audit | Self::Users)
+    }
+
     /// Its name for the scripts.
     pub(super) fn name(self) -> &'static str {
         match self {
@@ -83,6 +88,8 @@ pub(super) struct Shell {
     pub(super) node: String,
     /// The node that was asked for; empty: this one.
     pub(super) asked: String,
+    /// Who has seen what the page shows, where that is not the node that was asked for; else empty.
+    pub(super) seen_by: String,
     pub(super) who: String,
     pub(super) role: &'static str,
     /// Whether who looks may change anything.
@@ -111,6 +118,11 @@ impl Shell {
             process: seat.role,
             node: if asked.is_empty() { format!("{} (this one)", seat.node) } else { asked.to_owned() },
             asked: asked.to_owned(),
+            seen_by: if asked.is_empty() || asked == seat.node || page.is_of_a_node() {
+                String::new()
+            } else {
+                seat.node.clone()
+            },
             who: who.name.clone(),
             role: who.role.name(),
             may_operate: who.role >= Role::Operator,

@@ -139,6 +139,7 @@ fn shell() -> Shell {
         process: "up",
         node: format!("sm1 {SCRIPT}"),
         asked: "\" onload=\"alert(1)".to_owned(),
+        seen_by: SCRIPT.to_owned(),
         who: SCRIPT.to_owned(),
         role: "viewer",
         may_operate: false,

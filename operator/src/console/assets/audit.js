@@ -9,7 +9,7 @@ import { stateMark } from "./words.js";
 const EVERY_MS = 30_000;
 const SHOWN_MAX = 300;
 
-export async function begin() {
+export async function begin(seat) {
   let entries = [];
   const field = one("#audit-filter");
   const put = () => list(entries, field.value.trim().toLowerCase());
@@ -17,7 +17,7 @@ export async function begin() {
   const ask = async () => {
     if (document.hidden) return;
     try {
-      const view = await get(`/v1/audit?limit=${SHOWN_MAX}`);
+      const view = await get(seat.at(`/v1/audit?limit=${SHOWN_MAX}`));
       entries = [...view.entries].sort((a, b) => b.no - a.no);
       whole(view.report);
       put();

@@ -60,9 +60,10 @@ export class Banner {
     this.#timer = setTimeout(() => this.ask(), busy ? BUSY_MS : CALM_MS);
   }
 
-  /** What another node says of itself. */
+  /** What is heard of another node, where it cannot be asked itself. */
   onNode(view) {
-    say(one("[data-f=cause]", this.#box), view?.cause ? `Signal ${view.cause}` : "");
+    if (this.#view?.here?.node === this.#seat.node) return;
+    say(one("[data-f=cause]", this.#box), view?.cause ? `${view.cause}.` : "");
   }
 
   #set(posture) {

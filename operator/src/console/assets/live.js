@@ -83,6 +83,8 @@ export class Live extends EventTarget {
       said = said.sample;
     }
     if (kind === "hello" || kind === "sample") return said && this.#onSample(said);
+    // Of another node only the traffic is shown: its status and its incidents are those that it sees, and these are asked for here.
+    if (this.#node && (kind === "status" || kind === "incident")) return;
     this.dispatchEvent(new CustomEvent(kind, { detail: said }));
   }
 

@@ -3,10 +3,15 @@
 import { post, Refused } from "./api.js";
 import { one, tell } from "./dom.js";
 
-/** Only a path of this host is gone to. */
+/** Only a page of this host is gone to; what the browser makes of a path is what counts. */
 function next() {
   const wanted = new URLSearchParams(location.search).get("next") ?? "/";
-  return /^\/(?![/\\])/.test(wanted) ? wanted : "/";
+  try {
+    const to = new URL(wanted, location.origin);
+    return to.origin === location.origin ? to.href : "/";
+  } catch {
+    return "/";
+  }
 }
 
 export function begin() {

@@ -78,9 +78,17 @@ export async function begin(seat) {
     table(last);
   }
   banner.ask();
-  get("/v1/status").then(trouble, ignoreRefusal);
-  listIncidents();
+  const here = () => {
+    get("/v1/status").then(trouble, ignoreRefusal);
+    listIncidents();
+  };
+  here();
+  // The stream of another node does not say what this one sees.
+  if (seat.node) setInterval(() => document.hidden || here(), HERE_MS);
 }
+
+/** How often the node of this page is asked while another one is looked at. */
+const HERE_MS = 5_000;
 
 /** Open incidents that are shown. */
 const OPEN_MAX = 5;

@@ -20,8 +20,10 @@ export async function begin(seat) {
   });
   one("#disconnect").addEventListener("submit", async (event) => {
     event.preventDefault();
-    await disconnect(event.currentTarget);
+    const [text, how] = await disconnect(event.target);
     await look(seat, event.target.dataset.user);
+    // After the look, which says something of its own.
+    tell(one("#user-said"), text, how);
   });
   one("#sessions").addEventListener("click", (event) => {
     const button = event.target.closest("button[data-device]");
@@ -90,16 +92,16 @@ function choose(user, device) {
   form.elements.namedItem("reason").focus();
 }
 
+/** Ends the session of a device; what is to be said of it, and how. */
 async function disconnect(form) {
-  const said = one("#user-said");
   try {
     const { user, device } = form.dataset;
-    await post(`/v1/users/${encodeURIComponent(user)}/disconnect`, { device, reason: form.elements.namedItem("reason").value.trim() });
-    tell(said, "The device is disconnected.", "good");
+    const { silent } = await post(`/v1/users/${encodeURIComponent(user)}/disconnect`, { device, reason: form.elements.namedItem("reason").value.trim() });
     form.hidden = true;
     form.reset();
+    return silent.length ? [`The device is disconnected; did not answer: ${silent.join(", ")}`, "bad"] : ["The device is disconnected.", "good"];
   } catch (why) {
     if (!(why instanceof Refused)) throw why;
-    tell(said, why.message, "bad");
+    return [why.message, "bad"];
   }
 }
