@@ -11,7 +11,7 @@ use buslane_backend::Service;
 use buslane_chassis::admin::tls::{AdminTls, Settings as TlsSettings};
 use buslane_chassis::admin::{Admin, Token, Tokens};
 use buslane_chassis::orders::{self, Desk};
-use buslane_chassis::oversee::Refusals;
+use buslane_chassis::oversee::{DrainFacts, Refusals};
 use buslane_chassis::telemetry;
 use buslane_chassis::tls::{Identity, TlsError};
 use buslane_operator::probe::{MakeCode, Target};
@@ -105,12 +105,16 @@ impl Surface {
             config: self.console,
         })
         .map_err(|e| explain(&e))?;
+        let overseer = self.desk.overseer.clone();
         let orders = api::forwarding(&seat, orders::routes(self.desk));
         let mut surface = Admin::new(token, process.readiness.clone(), metrics)
             .keeping(tokens)
             .known_as(&self.hosts)
             .merge(orders.merge(seat.routes()).merge(self.shown.route()))
             .open(Seat::open_routes());
+        if let Some(overseer) = overseer {
+            surface = surface.draining(move || drains(&overseer.drain_state()));
+        }
         if let Some(routes) = self.for_admins {
             surface = surface.merge_for_admins(routes);
         }
@@ -129,6 +133,12 @@ impl Surface {
         process.front.tracker().spawn(async move { bound.run(&front).await });
         Ok(Listening { seat, admin, tls })
     }
+}
+
+/// Why nobody is to be sent to a node: it lets its sessions go.
+fn drains(drain: &DrainFacts) -> Option<String> {
+    let DrainFacts { sessions, from_sessions, .. } = drain;
+    drain.draining.then(|| format!("it drains: {sessions} of {from_sessions} sessions are left"))
 }
 
 fn explain(error: &OpenError) -> Failure {

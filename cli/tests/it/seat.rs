@@ -167,8 +167,12 @@ fn what_holds_what_happens_and_where_it_comes_from_is_shown() {
 
     let would = people(&["ctl", "drain", "--reason", "a test", "--dry-run"]);
     assert!(would.starts_with("nothing was done"), "{would}");
+    let ready = || server.page("/readyz").0.contains("200");
+    assert!(ready(), "a dry run changes nothing");
     people(&["ctl", "drain", "--reason", "a test"]);
+    assert!(!ready(), "{}", server.page("/readyz").1);
     assert!(people(&["ctl", "drain", "--end", "--reason", "a test"]).contains("takes sessions"));
+    assert!(ready(), "{}", server.page("/readyz").1);
     server.stop();
 }
 

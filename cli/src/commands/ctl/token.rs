@@ -109,9 +109,7 @@ pub async fn run(args: &TokenArgs, output: Output) -> Result<(), Failure> {
         TokenCommand::Revoke { id, reason, admin } => {
             let path = format!("/v1/tokens/{}?reason={}", escape(id), escape(reason));
             let result = admin.client()?.delete(&path).await?;
-            output.result(&result, || {
-                format!("{} is revoked, and every page that was opened with it is closed", printable(id))
-            })
+            output.result(&result, || revoked(id, &result))
         }
     }
 }
@@ -152,6 +150,18 @@ async fn create(
     })
 }
 
+fn revoked(id: &str, result: &Value) -> String {
+    let mut said = format!("{} is revoked, and every page that was opened with it is closed", printable(id));
+    for (field, what) in
+        [("not_kept", "it will hold again after a restart"), ("not_recorded", "the audit has nothing of it")]
+    {
+        if let Some(why) = result.get(field).and_then(Value::as_str) {
+            said += &format!("\n{what}: {}", printable(why));
+        }
+    }
+    said
+}
+
 fn not_written(path: &Path, why: &str) -> Failure {
     Failure::new(
         Exit::Data,
@@ -173,4 +183,22 @@ fn listing(result: &Value) -> String {
         return "no token but that of the data folder".to_owned();
     }
     grid(&["id", "name", "role", "made", "ends", "made by"], rows)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_did_not_work_out_of_a_revocation_is_said() {
+        let whole = revoked("ab", &json!({"not_kept": null, "not_recorded": null}));
+        assert_eq!(whole, "ab is revoked, and every page that was opened with it is closed");
+        let said = revoked("ab", &json!({"not_kept": "no space", "not_recorded": "the disk"}));
+        assert!(
+            said.ends_with(
+                "\nit will hold again after a restart: no space\nthe audit has nothing of it: the disk"
+            ),
+            "{said}"
+        );
+    }
 }
