@@ -16,7 +16,7 @@ use super::notes::Notes;
 use super::opening::Opened;
 use super::outbox::Outbox;
 use super::patience::{Manners, Patience, again_after};
-use super::work::{Item, Kind, Work};
+use super::work::{IN_FLIGHT_MAX, IN_FLIGHT_USUAL, Item, Kind, Work};
 use crate::simulate::random::Random;
 use crate::storm::fleet::Phone;
 use crate::storm::history::Continuity;
@@ -54,6 +54,11 @@ impl Role {
         };
         let is_looked_at = crowd.side == Side::Foreground;
         Self { side, is_looked_at, message, fetch, manners, retries: crowd.retries }
+    }
+
+    /// Requests without an answer that it lets be on their way.
+    fn in_flight_max(&self) -> usize {
+        if self.message == Stream::Liar { IN_FLIGHT_MAX } else { IN_FLIGHT_USUAL }
     }
 
     /// How something that it does is counted.
@@ -100,7 +105,7 @@ impl Member {
             role,
             room,
             outbox: Outbox::default(),
-            work: Work::default(),
+            work: Work::new(role.in_flight_max()),
             heard: Heard::default(),
             is_behind: false,
             notes,
@@ -249,7 +254,7 @@ impl Member {
     /// What is left at the end of the run has failed.
     fn give_up(&mut self) {
         self.outbox.move_into(&mut self.work);
-        let (unanswered, unsent) = std::mem::take(&mut self.work).into_rest();
+        let (unanswered, unsent) = std::mem::replace(&mut self.work, Work::new(0)).into_rest();
         for item in unanswered {
             self.on_ended(&item, Outcome::Failed("no_answer"));
         }

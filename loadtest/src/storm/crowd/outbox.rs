@@ -124,7 +124,7 @@ mod tests {
         (0..IN_FLIGHT_MAX).for_each(|_| outbox.on_ended());
         assert!(outbox.is_done());
         assert_eq!(outbox.put(200, now, fetch), 0, "a whole burst");
-        let mut work = Work::default();
+        let mut work = Work::new(IN_FLIGHT_MAX);
         outbox.move_into(&mut work);
         assert!(!outbox.is_done());
     }

@@ -6,8 +6,12 @@
 use std::collections::VecDeque;
 use std::time::{Duration, Instant};
 
-/// Requests of one session without an answer, at most: a quarter of what a server takes.
+/// Requests of one session without an answer, at most, of those who keep to no manners: a quarter of what a server takes.
 pub const IN_FLIGHT_MAX: usize = 64;
+
+/// The same of a person's app. Whoever waits for eight answers sends no ninth message; it waits in the phone, and counts from when it was
+/// due.
+pub const IN_FLIGHT_USUAL: usize = 8;
 
 /// How long the server is given for a request.
 pub const DEADLINE: Duration = Duration::from_secs(2);
@@ -39,8 +43,11 @@ pub struct Item {
 }
 
 /// Everything of one member.
-#[derive(Debug, Default)]
+#[derive(Debug)]
 pub struct Work {
+    in_flight_max: usize,
+    /// Requests that were given up and may still be on their way: they take the place of others until they are answered.
+    given_up: usize,
     waiting: VecDeque<Item>,
     /// In the order of their ids, which is that of their limits.
     flights: VecDeque<Flight>,
@@ -55,6 +62,16 @@ struct Flight {
 }
 
 impl Work {
+    /// Nothing is to be done, and so much may be on its way at a time.
+    pub fn new(in_flight_max: usize) -> Self {
+        let (waiting, flights, again) = Default::default();
+        Self { in_flight_max, given_up: 0, waiting, flights, again }
+    }
+
+    fn has_room(&self) -> bool {
+        self.flights.len() + self.given_up < self.in_flight_max
+    }
+
     /// Something is due.
     pub fn put(&mut self, item: Item) {
         self.waiting.push_back(item);
@@ -67,7 +84,7 @@ impl Work {
 
     /// What to send now under this id; `None`: nothing, or enough is on the way.
     pub fn start(&mut self, id: u64, now: Instant) -> Option<Item> {
-        if self.flights.len() >= IN_FLIGHT_MAX {
+        if !self.has_room() {
             return None;
         }
         let ready = self.again.iter().position(|(at, _)| *at <= now);
@@ -81,18 +98,24 @@ impl Work {
 
     /// An answer came; `None`: for nothing that is waited for.
     pub fn on_answer(&mut self, id: u64) -> Option<Item> {
-        let at = self.flights.iter().position(|flight| flight.id == id)?;
+        let Some(at) = self.flights.iter().position(|flight| flight.id == id) else {
+            self.given_up = self.given_up.saturating_sub(1);
+            return None;
+        };
         self.flights.remove(at).map(|flight| flight.item)
     }
 
     /// Something whose answer does not come any more.
     pub fn take_overdue(&mut self, now: Instant) -> Option<Item> {
         let is_overdue = self.flights.front().is_some_and(|flight| flight.until <= now);
-        is_overdue.then(|| self.flights.pop_front().map(|flight| flight.item))?
+        let overdue = if is_overdue { self.flights.pop_front() } else { None }?;
+        self.given_up += 1;
+        Some(overdue.item)
     }
 
     /// The session is lost: what had no answer goes again first, in its order. What was asked for is not known.
     pub fn on_lost(&mut self) {
+        self.given_up = 0;
         while let Some(flight) = self.flights.pop_back() {
             self.waiting.push_front(flight.item);
         }
@@ -100,7 +123,7 @@ impl Work {
 
     /// When something goes again, if there is room for it.
     pub fn next_again(&self) -> Option<Instant> {
-        let has_room = self.flights.len() < IN_FLIGHT_MAX;
+        let has_room = self.has_room();
         self.again.iter().map(|(at, _)| *at).filter(|_| has_room).min()
     }
 
@@ -133,7 +156,7 @@ mod tests {
     #[test]
     fn no_more_is_on_the_way_than_may_be() {
         let now = Instant::now();
-        let mut work = Work::default();
+        let mut work = Work::new(IN_FLIGHT_MAX);
         (0..100).for_each(|n| work.put(item(n, now)));
         let started = (0..100).take_while(|id| work.start(*id, now).is_some()).count();
         assert_eq!(started, IN_FLIGHT_MAX);
@@ -146,7 +169,7 @@ mod tests {
     fn what_goes_again_waits_for_its_time_and_then_goes_first() {
         let now = Instant::now();
         let later = now + Duration::from_secs(1);
-        let mut work = Work::default();
+        let mut work = Work::new(IN_FLIGHT_MAX);
         work.put_again(later, item(9, now));
         work.put(item(1, now));
         work.put(item(2, now));
@@ -158,7 +181,7 @@ mod tests {
     #[test]
     fn what_gets_no_answer_is_given_back() {
         let now = Instant::now();
-        let mut work = Work::default();
+        let mut work = Work::new(IN_FLIGHT_MAX);
         work.put(item(1, now));
         work.start(1, now);
         assert_eq!(work.next_overdue(), Some(now + ANSWER_LIMIT));
@@ -168,9 +191,26 @@ mod tests {
     }
 
     #[test]
+    fn what_was_given_up_takes_its_place_until_it_is_answered() {
+        let now = Instant::now();
+        let mut work = Work::new(1);
+        work.put(item(1, now));
+        work.put(item(2, now));
+        work.start(1, now);
+        assert!(work.take_overdue(now + ANSWER_LIMIT).is_some());
+        assert_eq!(work.start(2, now), None);
+        assert_eq!(work.on_answer(1), None);
+        assert_eq!(work.start(2, now), Some(item(2, now)));
+        assert!(work.take_overdue(now + ANSWER_LIMIT).is_some());
+        work.put(item(3, now));
+        work.on_lost();
+        assert_eq!(work.start(3, now), Some(item(3, now)), "a new session has nothing on its way");
+    }
+
+    #[test]
     fn a_lost_session_loses_nothing_and_keeps_the_order() {
         let now = Instant::now();
-        let mut work = Work::default();
+        let mut work = Work::new(IN_FLIGHT_MAX);
         (1..=4).for_each(|n| work.put(item(n, now)));
         (1..=3).for_each(|id| assert!(work.start(id, now).is_some()));
         work.on_answer(1);
