@@ -44,11 +44,8 @@ impl Thinning {
         }
         let per_s = looked_at as f64 * 1e9 / elapsed as f64;
         let offered_per_s = per_s / self.share;
-        let wanted = if offered_per_s <= self.budget_per_s * SLACK {
-            1.0
-        } else {
-            self.budget_per_s / offered_per_s
-        };
+        let wanted =
+            if offered_per_s <= self.budget_per_s * SLACK { 1.0 } else { self.budget_per_s / offered_per_s };
         self.share = wanted.min(self.share * RISE).clamp(SHARE_MIN, 1.0);
         self.share
     }
