@@ -161,8 +161,12 @@ impl Handshake {
         Self { mark, under_way: Arc::clone(under_way), origin, _counted: counted }
     }
 
-    /// How long somebody may stay who has shaken hands and not said hello.
+    /// How long somebody may stay who has shaken hands and not said hello. Whoever came with a mark was here before, and his hello may have
+    /// been lost on the way.
     pub(crate) fn patience(&self, limit: Duration) -> Duration {
+        if self.mark.is_some() {
+            return limit;
+        }
         patience(limit, self.under_way.count.load(Ordering::Relaxed), self.under_way.count_max)
     }
 
