@@ -1,6 +1,6 @@
 //! Tells people who do not look: webhooks and e-mail, one thread for each incident.
 //!
-//! Each address has a courier: a task that holds a [`queue`] of its own, so that one that does not answer keeps no other one
+//! Each address has a courier: a task that holds a queue of its own, so that one that does not answer keeps no other one
 //! waiting. `message` puts an incident into words, `webhook` and `email` bring them.
 //!
 //! Why it exists: somebody must be woken, once, with what they need to decide whether to get up. It must never wait for an
