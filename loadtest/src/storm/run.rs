@@ -148,7 +148,10 @@ pub async fn run(
         ended_early.get_or_insert_with(|| format!("{error:#}"));
     }
     progress(Progress::Step("reading the log back"));
-    let findings = check_history(plan, &stage, &mut outcomes).await;
+    let findings = match tested.system.as_mut().map(System::is_alive) {
+        Some(Err(how)) => Err(format!("nobody is left to read the log from: {how}")),
+        Some(Ok(())) | None => check_history(plan, &stage, &mut outcomes).await,
+    };
     let watched = tested.watch.take().map(|watch| watch.finish(&timing));
     progress(Progress::Step("stopping the server"));
     let mut notes = Vec::from_iter(restless);
