@@ -275,7 +275,7 @@ impl Stream {
         if let Some(wire::answer::Result::Refusal(refusal)) = &answer.result {
             self.port.meters.on_refusal("request", refusal.code());
             if refusal.code() == Code::Busy {
-                self.left_alone_until = self.port.on_busy(&self.presence, Instant::now());
+                self.left_alone_until = self.port.on_busy(&self.presence, refusal, Instant::now());
             }
         }
     }

@@ -10,6 +10,7 @@ use std::task::{Context, Waker};
 use std::time::Duration;
 
 use buslane_chassis::clock;
+use buslane_shared::class::Class;
 use buslane_shared::id::{DeviceId, SessionId, UserId};
 use buslane_shared::mailbox::{Mailbox, Pushed, ResumeGap, encode_event};
 use buslane_shared::mark::Lane;
@@ -278,8 +279,8 @@ impl Presence {
     }
 
     /// One more of its requests is refused for lack of capacity. Until when the stream that it came on is to be left unread, if so.
-    pub(crate) fn on_busy(&self, now: Nanos) -> Option<Nanos> {
-        self.rank.lock().hearing.on_refused(now)
+    pub(crate) fn on_busy(&self, class: Class, now: Nanos) -> Option<Nanos> {
+        self.rank.lock().hearing.on_refused(class, now, rand::random())
     }
 
     /// Goes on with the claims of an older session of the device, and with what it was refused: a new one is not a new right.

@@ -6,6 +6,9 @@
 //! for it; where too much is under way for it, nothing more is read from it. It must never wait for one of these while
 //! another could go on, and never outlive its limits.
 
+mod end;
+mod residence;
+
 use std::future::poll_fn;
 use std::pin::Pin;
 use std::sync::Arc;
@@ -14,7 +17,7 @@ use std::time::Duration;
 
 use buslane_shared::refusal::Code;
 use buslane_shared::wire::{self, client_frame, server_frame};
-use quinn::{Connection, ConnectionError, ReadError, WriteError};
+use quinn::Connection;
 use tokio::time::{Instant, Sleep};
 
 use crate::bulk::BulkStreams;
@@ -22,13 +25,14 @@ use crate::desk::Gone;
 use crate::errands::Work;
 use crate::flights::{By, Landed};
 use crate::goodbye;
-use crate::meters::Counted;
 use crate::node::Port;
 use crate::outbound::{OUT_BYTES_MAX, Outbound};
 use crate::presence::{Farewell, Hold};
 use crate::request::{Plan, plan};
-use crate::table::Parting;
-use crate::talk::{Broken, Heard, Talk};
+use crate::talk::{Heard, Talk};
+
+pub(crate) use self::end::End;
+use self::residence::Residence;
 
 /// Rounds of work in one wake-up before other tasks have their turn. A round may read a whole window.
 const ROUNDS_MAX: usize = 4;
@@ -40,130 +44,6 @@ const FRAMES_PER_ROUND: usize = 256;
 /// what was committed between it and the first delivery. It takes a round trip; when the link is down, nobody waits for
 /// longer than this, and the session is told that it is behind as soon as the link is back.
 const REGISTRATION_LIMIT: Duration = Duration::from_millis(500);
-
-/// When a client that an operator has disconnected may come back.
-const DISCONNECTED_RETRY_MS: std::ops::RangeInclusive<u32> = 5_000..=10_000;
-
-/// Why a session leaves its connection.
-#[derive(Debug)]
-pub(crate) enum End {
-    /// The connection is gone, or of no more use.
-    Lost,
-    /// The client has ended the session.
-    ByClient,
-    /// The server ends it, and says so.
-    Told(Box<wire::GoAway>, Code),
-    /// The server ends it, and nobody would hear it.
-    Silent(Code),
-    /// One of its requests panicked at the desk.
-    Broken,
-}
-
-impl End {
-    fn told(code: Code, detail: impl Into<String>) -> Self {
-        let go_away = wire::GoAway {
-            code: code.into(),
-            within_ms: 0,
-            reconnect: matches!(code, Code::Idle | Code::SlowReader | Code::Draining | Code::Timeout),
-            retry_after_ms: 0,
-            detail: detail.into(),
-        };
-        Self::Told(Box::new(go_away), code)
-    }
-
-    fn of(code: Code) -> Self {
-        Self::told(code, code.remedy())
-    }
-
-    /// The client may come back, but not in the same second: whoever ended its session is to see that it is gone.
-    fn disconnected() -> Self {
-        let code = Code::Disconnected;
-        let retry_after_ms = rand::random_range(DISCONNECTED_RETRY_MS);
-        let detail = code.remedy().to_owned();
-        let go_away =
-            wire::GoAway { code: code.into(), within_ms: 0, reconnect: true, retry_after_ms, detail };
-        Self::Told(Box::new(go_away), code)
-    }
-
-    /// Whether the client may come back for its session.
-    fn parting(&self) -> Parting {
-        match self {
-            Self::Lost | Self::Broken => Parting::Lost,
-            Self::Told(_, Code::Idle | Code::Timeout) | Self::Silent(Code::SlowReader) => Parting::Lost,
-            Self::ByClient | Self::Told(..) | Self::Silent(_) => Parting::Final,
-        }
-    }
-}
-
-impl From<Broken> for End {
-    fn from(broken: Broken) -> Self {
-        match broken.code() {
-            Some(code) => Self::told(code, broken.to_string()),
-            None => match broken {
-                Broken::Read(ReadError::ConnectionLost(error)) => error.into(),
-                // The client has reset its half of the talk stream.
-                Broken::Read(_) | Broken::Frame(_) | Broken::Truncated => Self::ByClient,
-            },
-        }
-    }
-}
-
-impl From<ConnectionError> for End {
-    fn from(error: ConnectionError) -> Self {
-        match error {
-            ConnectionError::ApplicationClosed(close)
-                if close.error_code == goodbye::number(Code::ClosedByClient) =>
-            {
-                Self::ByClient
-            }
-            _ => Self::Lost,
-        }
-    }
-}
-
-impl From<Gone> for End {
-    fn from(_: Gone) -> Self {
-        Self::Broken
-    }
-}
-
-impl From<WriteError> for End {
-    fn from(error: WriteError) -> Self {
-        match error {
-            WriteError::ConnectionLost(error) => error.into(),
-            _ => Self::Lost,
-        }
-    }
-}
-
-/// The hold of a session that lets go in whatever way its task ends, a panic included.
-struct Residence {
-    port: Arc<Port>,
-    hold: Hold,
-    parting: Parting,
-    _counted: Counted,
-}
-
-impl Residence {
-    fn new(port: &Arc<Port>, hold: Hold) -> Self {
-        port.node.connected.on_came(port.lane());
-        let counted = Counted::new(&port.meters.sessions);
-        Self { port: Arc::clone(port), hold, parting: Parting::Lost, _counted: counted }
-    }
-}
-
-impl Drop for Residence {
-    fn drop(&mut self) {
-        self.port.node.connected.on_went(self.port.lane());
-        match &self.port.desk {
-            None => self.port.node.table.part(&self.hold, self.parting),
-            Some(desk) => {
-                let (node, hold, parting) = (Arc::clone(&self.port.node), self.hold.clone(), self.parting);
-                desk.later(move || node.table.part(&hold, parting));
-            }
-        }
-    }
-}
 
 /// A connection with a session.
 pub(crate) struct Session {
@@ -480,16 +360,16 @@ impl Session {
         if let Some(wire::answer::Result::Refusal(refusal)) = &answer.result {
             self.meters().on_refusal("request", refusal.code());
             if refusal.code() == Code::Busy {
-                self.on_busy();
+                self.on_busy(refusal);
             }
         }
         self.put(server_frame::Kind::Answer(answer));
     }
 
     /// Whoever goes on asking and is refused each time is left unread for a moment.
-    fn on_busy(&mut self) {
+    fn on_busy(&mut self, refusal: &wire::Refusal) {
         let Residence { port, hold, .. } = &self.residence;
-        if let Some(at) = port.on_busy(&hold.presence, Instant::now()) {
+        if let Some(at) = port.on_busy(&hold.presence, refusal, Instant::now()) {
             self.heard_again_at = Some(at);
         }
     }

@@ -62,9 +62,14 @@ impl Port {
 
     /// One more request of a session is refused for lack of capacity. Until when the stream that it came on is left unread, if so:
     /// all streams of a session together have as many refusals.
-    pub(crate) fn on_busy(&self, presence: &Presence, now: Instant) -> Option<Instant> {
+    pub(crate) fn on_busy(
+        &self,
+        presence: &Presence,
+        refusal: &wire::Refusal,
+        now: Instant,
+    ) -> Option<Instant> {
         let now_nanos = self.node.load.clock.nanos(now);
-        let at = presence.on_busy(now_nanos)?;
+        let at = presence.on_busy(Class::of_number(refusal.class), now_nanos)?;
         Some(now + Duration::from_nanos(at.saturating_sub(now_nanos)))
     }
 

@@ -9,18 +9,27 @@
 //! long that its pings come too late.
 
 use crate::Nanos;
+use crate::class::Class;
 
-/// Refusals in a row that a session may have.
+/// Refusals in a row that a session may have, of requests that nobody waits for.
 const BURST: u64 = 40;
 
-/// Refusals a second that a session may have for long.
+/// How many of them one refusal counts for where somebody looks. That happens only where the foreground alone is too much; then
+/// every refusal is capacity that somebody else lacks.
+const FOREGROUND_WEIGHT: u64 = 5;
+
+/// How fast they are forgotten.
 const PER_S: u64 = 20;
 
 const INTERVAL: Nanos = 1_000_000_000 / PER_S;
 
-/// Longest time that a session is left unread, however many of its requests are refused at once: its pings wait for as long, and a
-/// client that hears nothing for several seconds takes the connection for dead.
-const UNREAD_MAX: Nanos = 2_000_000_000;
+/// How long until all is forgotten.
+const MEMORY: Nanos = BURST * INTERVAL;
+
+/// How long a session is left unread, so that what it says meanwhile is refused in one go, not one by one: a different time each, or
+/// those who were refused together would come back together, and the node be idle in between. Its pings wait for as long, and a
+/// client that hears nothing for many seconds takes the connection for dead.
+const UNREAD: std::ops::RangeInclusive<Nanos> = MEMORY / 2..=MEMORY * 3 / 2;
 
 /// The bucket of one session. A new one is full.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
@@ -30,12 +39,15 @@ pub struct Hearing {
 }
 
 impl Hearing {
-    /// The session was refused once more for lack of capacity. Until when nothing more is to be read of it, if so.
-    pub fn on_refused(&mut self, now: Nanos) -> Option<Nanos> {
-        let most = now.saturating_add(BURST * INTERVAL + UNREAD_MAX);
-        self.full_at = self.full_at.max(now).saturating_add(INTERVAL).min(most);
-        let heard_at = self.full_at.saturating_sub(BURST * INTERVAL);
-        (heard_at > now).then_some(heard_at)
+    /// A request of this class was refused once more for lack of capacity. Until when nothing more is to be read of the session, if so;
+    /// `random` are uniform bits.
+    pub fn on_refused(&mut self, class: Class, now: Nanos, random: u32) -> Option<Nanos> {
+        let weight = if class.is_foreground() { FOREGROUND_WEIGHT } else { 1 };
+        let empty = now.saturating_add(MEMORY);
+        self.full_at = self.full_at.max(now).saturating_add(weight * INTERVAL).min(empty);
+        let (least, most) = (*UNREAD.start(), *UNREAD.end());
+        let unread = least + ((u128::from(most - least) * u128::from(random)) >> 32) as Nanos;
+        (self.full_at == empty).then(|| now.saturating_add(unread))
     }
 }
 
@@ -46,21 +58,52 @@ mod tests {
 
     const SECOND: Nanos = 1_000_000_000;
 
+    /// Random bits that make it the mean.
+    const MIDDLE: u32 = 1 << 31;
+
+    /// Refusals of this class until it is unread, and until when that is.
+    fn heard(hearing: &mut Hearing, class: Class, now: Nanos) -> (u64, Nanos) {
+        let mut count = 1;
+        loop {
+            match hearing.on_refused(class, now, MIDDLE) {
+                Some(until) => return (count, until),
+                None => count += 1,
+            }
+        }
+    }
+
     #[test]
-    fn a_burst_is_heard_and_then_a_rate() {
+    fn a_burst_is_heard_and_then_nothing_for_a_while() {
         let mut hearing = Hearing::default();
-        assert!((0..40).all(|_| hearing.on_refused(SECOND).is_none()));
-        assert_eq!(hearing.on_refused(SECOND), Some(SECOND + INTERVAL));
-        assert_eq!(hearing.on_refused(SECOND), Some(SECOND + 2 * INTERVAL));
-        assert_eq!(hearing.on_refused(10 * SECOND), None, "full again");
+        assert_eq!(heard(&mut hearing, Class::Wake, SECOND), (40, 3 * SECOND));
+        assert_eq!(heard(&mut hearing, Class::Wake, 3 * SECOND), (40, 5 * SECOND), "all is forgotten");
+        assert_eq!(heard(&mut hearing, Class::Wake, 4 * SECOND), (20, 6 * SECOND), "half of it");
+    }
+
+    #[test]
+    fn where_somebody_looks_eight_are_as_much_as_forty() {
+        let mut hearing = Hearing::default();
+        assert_eq!(heard(&mut hearing, Class::Talk, SECOND), (8, 3 * SECOND));
+        assert_eq!(heard(&mut hearing, Class::Bulk, 3 * SECOND), (8, 5 * SECOND));
+        assert_eq!(heard(&mut hearing, Class::Social, 5 * SECOND), (40, 7 * SECOND));
     }
 
     #[test]
     fn however_many_are_refused_at_once_it_is_heard_again_soon() {
         let mut hearing = Hearing::default();
-        let last = (0..1_000).filter_map(|_| hearing.on_refused(SECOND)).last();
-        assert_eq!(last, Some(SECOND + UNREAD_MAX));
-        assert_eq!(hearing.on_refused(SECOND + UNREAD_MAX), Some(SECOND + UNREAD_MAX + INTERVAL));
+        let last = (0..1_000).filter_map(|_| hearing.on_refused(Class::Wake, SECOND, MIDDLE)).last();
+        assert_eq!(last, Some(3 * SECOND));
+    }
+
+    #[test]
+    fn nobody_comes_back_together() {
+        let until = |random| {
+            let mut hearing = Hearing::default();
+            (0..40).filter_map(|_| hearing.on_refused(Class::Wake, SECOND, random)).last()
+        };
+        assert_eq!(until(0), Some(2 * SECOND));
+        assert_eq!(until(MIDDLE), Some(3 * SECOND));
+        assert!(until(u32::MAX).is_some_and(|at| at <= 4 * SECOND && at > 4 * SECOND - 10));
     }
 
     #[test]
@@ -71,13 +114,13 @@ mod tests {
     proptest! {
         /// Whoever is only heard when he may be is refused no more often than burst and rate say, in any stretch of time.
         #[test]
-        fn refusals_are_bounded(gaps in prop::collection::vec(0u64..SECOND / 10, 1..300)) {
+        fn refusals_are_bounded(gaps in prop::collection::vec(0u64..SECOND / 10, 1..300), random: u32) {
             let (mut hearing, mut now, mut heard_at) = (Hearing::default(), 0, 0);
             let mut refusals = Vec::new();
             for gap in gaps {
                 now = heard_at.max(now + gap);
                 refusals.push(now);
-                if let Some(until) = hearing.on_refused(now) {
+                if let Some(until) = hearing.on_refused(Class::Wake, now, random) {
                     heard_at = until;
                 }
             }
@@ -89,11 +132,12 @@ mod tests {
             }
         }
 
-        /// Who is refused once a second is never left unread.
+        /// Who is refused once a second is never left unread, whatever he asks for.
         #[test]
-        fn who_listens_is_always_heard(count in 1u64..1_000) {
+        fn who_listens_is_always_heard(count in 1u64..1_000, class in 0u32..8) {
             let mut hearing = Hearing::default();
-            prop_assert!((0..count).all(|n| hearing.on_refused(n * SECOND).is_none()));
+            let class = Class::of_number(class);
+            prop_assert!((0..count).all(|n| hearing.on_refused(class, n * SECOND, 0).is_none()));
         }
     }
 }
