@@ -7,14 +7,14 @@ mod folder;
 mod health;
 mod journal;
 mod trees;
+mod upkeep;
 mod writer;
 
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::path::Path;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering::Relaxed};
+use std::sync::atomic::AtomicBool;
 use std::thread::JoinHandle;
-use std::time::Duration;
 
 use buslane_shared::id::{ClientId, RoomId, UserId};
 use bytes::Bytes;
@@ -36,6 +36,7 @@ use folder::Folder;
 pub use folder::{FORMAT, OpenError};
 use health::Health;
 use trees::Trees;
+use upkeep::Upkeep;
 use writer::{Queued, Writer};
 
 /// Key-value writes that wait for their commit. They are rarer than appends and may be larger.
@@ -43,12 +44,6 @@ const KV_PLACES: usize = 1024;
 
 /// A page of the log up to this is read at once; a longer one may touch the disk often and goes to the blocking pool.
 const INLINE_RECORDS_MAX: usize = 32;
-
-/// How often the background work of the database is checked for failure.
-const WATCH_EVERY: Duration = Duration::from_secs(1);
-
-/// How often a commit may be found stuck behind failed background work before the process ends.
-const STUCK_CHECKS_MAX: u32 = 10;
 
 /// How a store is opened.
 #[derive(Debug, Clone)]
@@ -75,8 +70,7 @@ pub struct FjallEngine {
     health: Arc<Health>,
     watchers: Arc<Watchers>,
     writer: Option<JoinHandle<()>>,
-    /// Dropping the sender ends the watch.
-    watch: Option<(std::sync::mpsc::Sender<()>, JoinHandle<()>)>,
+    upkeep: Option<Upkeep>,
     #[cfg(test)]
     fails_next: Arc<AtomicBool>,
     /// Given back last.
@@ -143,7 +137,7 @@ impl FjallEngine {
             #[cfg(test)]
             fails_next: Arc::clone(&fails_next),
         };
-        let watch = watch(trees.clone(), Arc::clone(&health), is_committing)?;
+        let upkeep = Upkeep::start(&trees, &health, is_committing)?;
         Ok(Arc::new(Self {
             trees,
             queue: Some(queue),
@@ -152,7 +146,7 @@ impl FjallEngine {
             health,
             watchers,
             writer: Some(writer.spawn()?),
-            watch: Some(watch),
+            upkeep: Some(upkeep),
             #[cfg(test)]
             fails_next,
             _folder: folder,
@@ -252,40 +246,12 @@ fn yielding<T: Send>(work: impl FnOnce() -> T + Send) -> T {
     work()
 }
 
-/// Watches the background work of the database. Its failure stops the store; a commit that waits for it for ever (for
-/// memory tables that nobody writes out any more) ends the process, so that it is started again.
-fn watch(
-    trees: Trees,
-    health: Arc<Health>,
-    is_committing: Arc<AtomicBool>,
-) -> std::io::Result<(std::sync::mpsc::Sender<()>, JoinHandle<()>)> {
-    let (stop, stopped) = std::sync::mpsc::channel::<()>();
-    let run = move || {
-        let mut stuck = 0;
-        while stopped.recv_timeout(WATCH_EVERY) == Err(std::sync::mpsc::RecvTimeoutError::Timeout) {
-            if health.running().is_ok() && trees.is_poisoned() {
-                health.stop(StoreError::Stopped("the background work of the store has failed".into()));
-            }
-            stuck = if health.running().is_err() && is_committing.load(Relaxed) { stuck + 1 } else { 0 };
-            if stuck > STUCK_CHECKS_MAX {
-                tracing::error!("a commit is stuck behind failed work of the disk; the process ends");
-                std::process::abort();
-            }
-        }
-    };
-    let thread = std::thread::Builder::new().name("store-watch".into()).spawn(run)?;
-    Ok((stop, thread))
-}
-
 impl Drop for FjallEngine {
     /// Finishes what is queued, so that whoever opens the folder next finds it.
     fn drop(&mut self) {
         self.queue = None;
-        let watch = self.watch.take().map(|(stop, thread)| {
-            drop(stop);
-            thread
-        });
-        for thread in self.writer.take().into_iter().chain(watch) {
+        drop(self.upkeep.take());
+        if let Some(thread) = self.writer.take() {
             let _ = thread.join();
         }
     }

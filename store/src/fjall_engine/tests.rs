@@ -2,6 +2,8 @@
 
 use super::*;
 use crate::conformance::{self, Factory};
+use std::sync::atomic::Ordering::Relaxed;
+use std::time::{Duration, Instant};
 use tempfile::{TempDir, tempdir};
 
 fn options() -> Options {
@@ -94,6 +96,29 @@ fn crashed_copy(from: &Path) -> TempDir {
         std::fs::write(&target, bytes).unwrap();
     }
     to
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn what_is_written_out_early_leaves_memory_and_is_still_there() {
+    let folder = tempdir().unwrap();
+    let engine = FjallEngine::open(folder.path(), options()).unwrap();
+    append(&engine, 1..=200).await;
+    let before = engine.trees.bytes_in_memory();
+    assert!(before > 200 * 200, "{before}");
+    engine.trees.begin_write_out().unwrap();
+    let limit = Instant::now() + Duration::from_secs(20);
+    while engine.trees.bytes_in_memory() > 0 {
+        assert!(
+            Instant::now() < limit,
+            "{} of {before} bytes are still in memory",
+            engine.trees.bytes_in_memory()
+        );
+        tokio::time::sleep(Duration::from_millis(5)).await;
+    }
+    // Nothing is there to be written out, and that is no failure.
+    engine.trees.begin_write_out().unwrap();
+    append(&engine, 201..=210).await;
+    assert_eq!(stored(&engine).await, (1..=210).collect::<Vec<_>>());
 }
 
 /// Everything in the store, in a form that compares.

@@ -80,6 +80,16 @@ impl Trees {
         self.spaces.values().try_for_each(Keyspace::rotate_memtable_and_wait)
     }
 
+    /// Entries that are not in a table on disk yet. They are in the journal.
+    pub(crate) fn bytes_in_memory(&self) -> u64 {
+        self.db.write_buffer_size()
+    }
+
+    /// Has every memory table written out in the background, as happens by itself when one is full.
+    pub(crate) fn begin_write_out(&self) -> fjall::Result<()> {
+        self.spaces.values().try_for_each(|space| space.rotate_memtable().map(|_| ()))
+    }
+
     /// Whether an earlier write, in the foreground or the background, has failed for good.
     pub(crate) fn is_poisoned(&self) -> bool {
         self.db.persist(PersistMode::Buffer).is_err()
