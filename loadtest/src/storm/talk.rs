@@ -78,6 +78,8 @@ struct Shared {
     tally: Tally,
     lateness: Vec<Duration>,
     lateness_all: Latencies,
+    /// When the run begins. What was told before and is only read now is no news of the run.
+    begin: Instant,
     postures: Vec<(Instant, Posture)>,
     closed_by_server: HashMap<&'static str, u64>,
     drained: u64,
@@ -89,10 +91,16 @@ struct Shared {
 
 impl Shared {
     fn on_posture(&mut self, stage: &Stage, posture: Posture) {
-        if self.postures.last().is_none_or(|(_, last)| *last != posture) {
-            self.postures.push((Instant::now(), posture));
-            stage.live.set_posture(posture);
+        if self.postures.last().is_some_and(|(_, last)| *last == posture) {
+            return;
         }
+        let now = Instant::now();
+        if now < self.begin {
+            // Sessions that nobody read while the others were made hear the whole past at once; only its end counts.
+            self.postures.clear();
+        }
+        self.postures.push((now, posture));
+        stage.live.set_posture(posture);
     }
 
     /// The person of this number, as the record knows it. Its session is open already.
@@ -150,6 +158,7 @@ async fn play(stage: Stage, plan: Plan, cue: Cue) -> anyhow::Result<Seen> {
         tally: Tally::new(timing, stage.live.clone()),
         lateness: vec![Duration::ZERO; timing.seconds()],
         lateness_all: Latencies::default(),
+        begin: timing.begin(),
         postures: Vec::new(),
         closed_by_server: HashMap::new(),
         drained: 0,

@@ -9,8 +9,8 @@ use bytes::Bytes;
 
 use crate::storm::history::{Continuity, Device, Record, Room};
 
-/// Entries of one crowd at most, 48 bytes each: 144 MB. A record that is full says so, and the check covers what is in it.
-const ENTRIES_MAX: usize = 3_000_000;
+/// Entries of one crowd at most, 48 bytes each: 384 MB. A record that is full says so, and the check covers what is in it.
+const ENTRIES_MAX: usize = 8_000_000;
 
 /// A record, and who is who in it.
 #[derive(Debug)]

@@ -9,8 +9,8 @@ use std::time::{Duration, Instant};
 
 use buslane_shared::wire::{self, message};
 
-/// Entries of a run at most, 48 bytes each: 480 MB of the driver's memory.
-pub const ENTRIES_MAX: usize = 10_000_000;
+/// Entries of a run at most, 48 bytes each: 960 MB of the driver's memory.
+pub const ENTRIES_MAX: usize = 20_000_000;
 
 /// Entries that are allocated at a time: a record that grows never copies what it has.
 const CHUNK: usize = 16_384;
