@@ -245,7 +245,9 @@ impl Stream {
         match frame.kind {
             Some(client_frame::Kind::Request(request)) => {
                 let id = request.id;
-                let plan = plan(&self.port, &self.presence, request, len, Instant::now());
+                let now = Instant::now();
+                let plan = plan(&self.port, &self.presence, request, len, now);
+                self.left_alone_until = self.port.take_unread(&self.presence, now).or(self.left_alone_until);
                 self.queued.push_back(Queued { id, plan });
                 None
             }
@@ -275,7 +277,8 @@ impl Stream {
         if let Some(wire::answer::Result::Refusal(refusal)) = &answer.result {
             self.port.meters.on_refusal("request", refusal.code());
             if refusal.code() == Code::Busy {
-                self.left_alone_until = self.port.on_busy(&self.presence, refusal, Instant::now());
+                let until = self.port.on_busy(&self.presence, refusal, Instant::now());
+                self.left_alone_until = until.or(self.left_alone_until);
             }
         }
     }

@@ -197,8 +197,10 @@ impl Session {
     }
 
     fn on_request(&mut self, request: wire::Request, len: usize, now: Instant) {
-        let presence = &self.residence.hold.presence;
-        match plan(&self.residence.port, presence, request, len, now) {
+        let Residence { port, hold, .. } = &self.residence;
+        let plan = plan(port, &hold.presence, request, len, now);
+        self.heard_again_at = port.take_unread(&hold.presence, now).or(self.heard_again_at);
+        match plan {
             Plan::Answer(answer) => self.put(server_frame::Kind::Answer(answer)),
             Plan::Refuse(answer) => self.refuse(answer),
             Plan::Relay(relay) => {

@@ -1,5 +1,7 @@
 //! How often a session is refused before less of it is heard.
 //!
+//! Refused, or not believed: a claim to be foreground beyond what a person could have (`claims`) counts like a refusal.
+//!
 //! To read a request and refuse it costs a node some 40 us, most of it in the network: not much less than to serve it. A client that
 //! does not listen could so keep a processor busy with refusals alone. Beyond this bucket its stream is left unread for a moment: the
 //! flow control of QUIC then holds its requests back where they cost nothing, at its own side. Kept as one number, as in
