@@ -31,10 +31,11 @@ mod time_text;
 
 use std::process::ExitCode;
 
+use buslane_loadtest::parent;
 use clap::error::ErrorKind;
 
 use crate::cli::Cli;
-use crate::failure::Failure;
+use crate::failure::{Exit, Failure};
 
 // Memory must come back after a storm: see .cargo/config.toml for how the allocator is tuned.
 #[global_allocator]
@@ -42,6 +43,9 @@ static ALLOCATOR: tikv_jemallocator::Jemalloc = tikv_jemallocator::Jemalloc;
 
 fn main() -> ExitCode {
     let json = std::env::args_os().take_while(|a| a != "--").any(|a| a == "--json");
+    if let Err(orphaned) = parent::end_with_parent() {
+        return report(&Failure::new(Exit::Refused, "orphaned", orphaned.to_string()), json);
+    }
     let cli = match Cli::of_this_process() {
         Ok(cli) => cli,
         Err(e) if json && e.exit_code() != 0 => return report(&Failure::usage(usage_sentence(&e)), true),

@@ -7,6 +7,7 @@
 pub mod account;
 pub mod figures;
 pub mod latency;
+pub mod parent;
 pub mod phone;
 pub mod server;
 pub mod simulate;

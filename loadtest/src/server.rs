@@ -10,6 +10,8 @@ use tokio::io::{AsyncBufReadExt, BufReader};
 use tokio::process::{Child, Command};
 use tokio::time::timeout;
 
+use crate::parent;
+
 /// How long a server may take to be ready: recovery of a large data folder included.
 pub const READY_WITHIN: Duration = Duration::from_secs(60);
 
@@ -74,7 +76,8 @@ impl Server {
 
 /// Starts `program` and returns the first line of its standard output. The process ends when the child is dropped.
 pub async fn first_line(program: &Path, args: &[&str]) -> anyhow::Result<(Child, u32, String)> {
-    let mut child = Command::new(program)
+    let mut command = Command::new(program);
+    let mut child = parent::bind(&mut command)
         .args(args)
         .stdin(Stdio::null())
         .stdout(Stdio::piped())

@@ -13,6 +13,7 @@ use std::path::{Path, PathBuf};
 use anyhow::Context;
 
 use crate::figures::Figure;
+use crate::parent;
 
 /// Which figures are taken, and with how much load.
 #[derive(Debug, Clone)]
@@ -66,7 +67,8 @@ pub async fn run(plan: &Plan, mut progress: impl FnMut(&str)) -> anyhow::Result<
 
 /// Runs the program to its end and returns its standard output.
 async fn output_of(program: &Path, args: &[&str], home: &Path) -> anyhow::Result<String> {
-    let out = tokio::process::Command::new(program)
+    let mut command = tokio::process::Command::new(program);
+    let out = parent::bind(&mut command)
         .args(args)
         .env("BUSLANE_HOME", home)
         .stdin(std::process::Stdio::null())

@@ -3,10 +3,11 @@
 use std::fs;
 use std::io::{BufRead, BufReader};
 use std::path::{Path, PathBuf};
+use std::process::Child;
 
 use serde_json::Value;
 
-use crate::support::{Home, Server, said, signal};
+use crate::support::{Home, Server, said, signal, until};
 
 /// A storm of some seconds that this machine does not notice.
 const TINY: &str = r#"
@@ -111,20 +112,65 @@ fn an_address_where_nobody_listens_is_said() {
     assert!(error["message"].as_str().unwrap().contains(&gate), "{error}");
 }
 
+/// A run of a longer storm, in the middle of it.
+struct Storm {
+    driver: Child,
+    /// What the driver goes on to say.
+    lines: Box<dyn Iterator<Item = String>>,
+    /// Where the server writes who it is.
+    run_file: PathBuf,
+    server: u32,
+}
+
+impl Storm {
+    fn begun(home: &Home) -> Self {
+        let file = text(&scenario(home, &TINY.replace("storm_s = 2", "storm_s = 40")));
+        let args = ["load", "run", &file, "--out", &text(&out(home)), "--work", &text(home.path())];
+        let mut driver = home.command(&args).spawn().unwrap();
+        let run_file = home.path().join(format!("buslane-load-{}/run/data/run.json", driver.id()));
+        let mut lines = BufReader::new(driver.stderr.take().unwrap()).lines().map_while(Result::ok);
+        lines.find(|line| line.contains("conversations:")).expect("the storm was not shown");
+        let run: Value = serde_json::from_slice(&fs::read(&run_file).unwrap()).unwrap();
+        let server = u32::try_from(run["pid"].as_u64().unwrap()).unwrap();
+        Self { driver, lines: Box::new(lines), run_file, server }
+    }
+}
+
+fn out(home: &Home) -> PathBuf {
+    home.path().join("out")
+}
+
+/// A process that has ended and that nobody has asked for yet does not run any more.
+fn runs(pid: u32) -> bool {
+    let stat = fs::read_to_string(format!("/proc/{pid}/stat")).unwrap_or_default();
+    stat.rsplit_once(") ").is_some_and(|(_, rest)| !rest.starts_with('Z'))
+}
+
+#[test]
+fn a_driver_that_is_killed_takes_its_server_along() {
+    let home = Home::new();
+    let mut storm = Storm::begun(&home);
+    assert!(runs(storm.server));
+    storm.driver.kill().unwrap();
+    storm.driver.wait().unwrap();
+    until("the server's end", || (!runs(storm.server)).then_some(()));
+}
+
+#[test]
+fn a_server_whose_driver_is_gone_already_does_not_start() {
+    let home = Home::new();
+    let said = said(home.command(&["up", "--json"]).env("BUSLANE_ENDS_WITH", "1").spawn().unwrap());
+    assert!(said.code == 1 && said.stderr.contains("orphaned"), "{said:?}");
+}
+
 #[test]
 fn when_the_server_dies_in_the_middle_what_was_measured_is_kept() {
     let home = Home::new();
-    let file = text(&scenario(&home, &TINY.replace("storm_s = 2", "storm_s = 40")));
-    let out = home.path().join("out");
-    let args = ["load", "run", &file, "--out", &text(&out), "--work", &text(home.path())];
-    let mut child = home.command(&args).spawn().unwrap();
-    let run_file = home.path().join(format!("buslane-load-{}/run/data/run.json", child.id()));
-    let mut lines = BufReader::new(child.stderr.take().unwrap()).lines().map_while(Result::ok);
-    lines.find(|line| line.contains("conversations:")).expect("the storm was not shown");
-    let run: Value = serde_json::from_slice(&fs::read(&run_file).unwrap()).unwrap();
-    signal(u32::try_from(run["pid"].as_u64().unwrap()).unwrap(), "KILL");
+    let Storm { driver, lines, run_file, server } = Storm::begun(&home);
+    let out = out(&home);
+    signal(server, "KILL");
     let rest: Vec<String> = lines.collect();
-    assert_eq!(said(child).code, 8, "{rest:?}");
+    assert_eq!(said(driver).code, 8, "{rest:?}");
     assert!(rest.iter().any(|line| line.contains("signal: 9")), "{rest:?}");
     let run: Value = serde_json::from_slice(&fs::read(out.join("run-buslane.json")).unwrap()).unwrap();
     assert_eq!(run["summary"]["valid"], false);

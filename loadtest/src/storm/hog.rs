@@ -1,7 +1,7 @@
 //! Other programs on the server's machine: one that takes processor time, one that keeps the disk busy.
 //!
 //! Each is a process of its own, so that what it uses is neither the server's nor the driver's in the kernel's accounts, and it
-//! ends by itself: nothing goes on when the driver dies.
+//! ends by itself, or with the driver: nothing goes on when that one dies.
 //!
 //! It must never fill the disk, nor leave files behind.
 

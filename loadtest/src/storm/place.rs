@@ -16,6 +16,7 @@ use thread_priority::{
 use tokio::process::{Child, Command};
 
 use super::stage::Place;
+use crate::parent;
 
 /// How processors are divided.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -85,8 +86,10 @@ impl Place {
     }
 }
 
-/// Starts a program that may use these processors only (empty: any), and sees no others. Must be called on a runtime.
+/// Starts a program that may use these processors only (empty: any), and sees no others. It ends with this process, or with the
+/// thread that calls this. Must be called on a runtime.
 pub fn spawn_on(processors: &[usize], command: &mut Command) -> io::Result<Child> {
+    parent::bind(command);
     if processors.is_empty() {
         return command.spawn();
     }

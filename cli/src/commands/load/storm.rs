@@ -195,7 +195,7 @@ async fn until_stopped(stop: CancellationToken) {
     told().await;
     stop.cancel();
     told().await;
-    // In a terminal the server hears the same signals.
+    // The server ends with this process.
     std::process::exit(STOPPED_AT_ONCE);
 }
 
