@@ -7,9 +7,10 @@ use std::path::PathBuf;
 use buslane_loadtest::storm::report;
 use clap::Args;
 
+use super::load::files::Folder;
 use super::load::plan::StormArgs;
 use super::load::scenarios;
-use super::load::storm::{Storm, ink, judge, not_written};
+use super::load::storm::{Storm, ink, judge};
 use crate::failure::Failure;
 use crate::output::Output;
 
@@ -47,10 +48,10 @@ pub fn run(args: &DemoArgs, output: Output) -> Result<(), Failure> {
         logins_per_s: None,
         messages_per_s: None,
     };
+    let folder = Folder::prepared(&args.out, &[scenario.policy()])?;
     let run = Storm::new(&storm, output).run(scenario, None)?;
     output.result(&run.summary, || report::terminal(&run, ink(output)))?;
     let runs = [run];
-    let index = report::write(&args.out, &runs).map_err(|e| not_written(&args.out, &e))?;
-    output.talk(&format!("report: {}", index.display()));
+    folder.write(&runs, output)?;
     judge(&runs)
 }

@@ -3,6 +3,7 @@
 //! Each figure starts a server on a fresh folder, so an `up` that runs is not touched. The table is only worth something on
 //! a machine that does nothing else.
 
+pub mod files;
 pub mod plan;
 mod probe;
 pub mod scenarios;

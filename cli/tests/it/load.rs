@@ -63,6 +63,7 @@ fn a_mistake_in_a_scenario_is_named_with_its_line_before_anything_runs() {
 fn bad_arguments_are_refused_before_anything_runs() {
     let home = Home::new();
     let file = text(&scenario(&home, TINY));
+    let (below, new) = (format!("{file}/report"), text(&out(&home)));
     for args in [
         vec!["load", "run", "no-such-storm"],
         vec!["load", "run", &file, "--against", "127.0.0.1:1"],
@@ -70,9 +71,14 @@ fn bad_arguments_are_refused_before_anything_runs() {
         vec!["load", "run", &file, "--scale", "0"],
         vec!["load", "run", &file, "--duration", "0s"],
         vec!["load", "run", &file, "--baseline", "/no/such/folder"],
+        vec!["load", "run", &file, "--out", &below],
+        vec!["load", "compare", &file, "--out", &below],
+        vec!["load", "run", &file, "--out", &new, "--junit", "/no/such/folder/checks.xml"],
+        vec!["demo", "--out", &below],
     ] {
         assert_eq!(home.error(&args).0, 2, "{args:?}");
     }
+    assert!(!Path::new(&new).exists(), "nothing is left of it");
     assert_eq!(home.error(&["load", "report", &text(home.path())]).0, 4);
     let listed = home.json(&["load", "list"]);
     assert!(listed[0].as_array().unwrap().iter().any(|row| row["name"] == "demo"), "{listed:?}");
@@ -97,6 +103,23 @@ fn a_run_against_a_running_system_is_written_and_drawn_again() {
     fs::remove_file(out.join("index.html")).unwrap();
     home.json(&["load", "report", &out_text]);
     assert!(fs::read_to_string(out.join("index.html")).unwrap().contains("tiny"));
+
+    // The same again, held against it.
+    let again = text(&home.path().join("again"));
+    let mut args = against(&file, server.address("gate"), &ca, &again);
+    args.extend(["--seed", "2", "--baseline", &out_text, "--json"]);
+    let said = home.run(&args);
+    let baseline = &said.lines()[0]["baseline"];
+    assert_eq!(baseline["unlike"].as_array().unwrap()[0], "seed", "{said:?}");
+    assert!(baseline["figures"].as_array().unwrap().iter().any(|figure| figure["name"] == "fg_success"));
+    assert!(said.stderr.contains("Against tiny of "), "{said:?}");
+
+    // What is of another policy is neither a baseline nor replaced.
+    for (option, other) in [("--baseline", &again), ("--out", &out_text)] {
+        let (code, error) = home.error(&["load", "run", &file, option, other]);
+        assert_eq!(code, 2, "{error}");
+        assert!(error["message"].as_str().unwrap().contains("unknown"), "{error}");
+    }
     server.stop();
 }
 

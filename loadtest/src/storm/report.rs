@@ -4,6 +4,7 @@
 //! not all up to all, or let a text from a file become anything but text.
 
 mod axis;
+mod baseline;
 mod charts;
 mod compare;
 mod escape;
@@ -20,10 +21,11 @@ mod tests;
 mod timeline;
 mod words;
 
+pub use baseline::{Baseline, Change};
 pub use compare::comparison;
-pub use folder::{INDEX, read, write};
+pub use folder::{INDEX, prepare, read, write};
 pub use junit::junit;
 pub use page::page;
 pub use sentence::{outcome, verdict as verdict_sentence};
 pub use table::Ink;
-pub use terminal::{baseline, terminal};
+pub use terminal::terminal;

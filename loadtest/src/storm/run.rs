@@ -67,6 +67,18 @@ pub struct Plan {
     pub command: String,
 }
 
+/// What the control of load is called in the results, of a server that is started with `policy` or of one that runs already.
+pub fn policy_name<'a>(scenario: &'a Scenario, policy: Option<&'a str>, against: Option<&Target>) -> &'a str {
+    match (policy, against) {
+        (Some(policy), _) => policy,
+        (None, None) => scenario.policy(),
+        (None, Some(_)) => UNKNOWN_POLICY,
+    }
+}
+
+/// Nobody can see how somebody else's server decides.
+const UNKNOWN_POLICY: &str = "unknown";
+
 /// What the caller is told while it goes on.
 #[derive(Debug, Clone)]
 pub enum Progress {

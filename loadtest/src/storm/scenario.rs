@@ -59,6 +59,26 @@ pub struct Scenario {
     pub limits: BTreeMap<String, Limit>,
 }
 
+/// The policy of a server that is left as it is.
+const POLICY: &str = "buslane";
+
+impl Scenario {
+    /// The control of load that its settings ask for.
+    pub fn policy(&self) -> &str {
+        let manager = self.settings.get("session_manager").and_then(toml::Value::as_table);
+        let overload = manager.and_then(|manager| manager.get("overload")).and_then(toml::Value::as_table);
+        overload.and_then(|overload| overload.get("policy")).and_then(toml::Value::as_str).unwrap_or(POLICY)
+    }
+
+    /// Whether the same happens in both, whatever is told of it and must hold.
+    pub fn is_like(&self, other: &Self) -> bool {
+        let Self { phases, talk, logins, crowd, flood, silent, events, system, settings, .. } = self;
+        (phases, talk, logins, crowd) == (&other.phases, &other.talk, &other.logins, &other.crowd)
+            && (flood, silent, events) == (&other.flood, &other.silent, &other.events)
+            && (system, settings) == (&other.system, &other.settings)
+    }
+}
+
 /// How long each phase lasts, in seconds.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]

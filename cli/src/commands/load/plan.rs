@@ -84,7 +84,8 @@ impl StormArgs {
         layout.map_err(|e| Failure::usage(format!("{e:#}")))
     }
 
-    fn target(&self) -> Result<Option<Target>, Failure> {
+    /// A system that runs already, if one is to be put under load.
+    pub fn target(&self) -> Result<Option<Target>, Failure> {
         let (Some(gate), Some(ca)) = (&self.against, &self.ca) else { return Ok(None) };
         if let Err(error) = std::fs::metadata(ca) {
             return Err(Failure::usage(format!("--ca {}: {error}", ca.display())));

@@ -2,7 +2,7 @@
 //!
 //! What was measured is written, however a run ends: a threshold that failed, a server that died, Ctrl-C.
 
-use std::path::{Path, PathBuf};
+use std::path::Path;
 
 use buslane_loadtest::storm::place::Layout;
 use buslane_loadtest::storm::report::{self, Ink};
@@ -14,11 +14,12 @@ use clap::builder::PossibleValuesParser;
 use tokio::signal::unix::{SignalKind, signal};
 use tokio_util::sync::CancellationToken;
 
+use super::files::{FileArgs, Files};
 use super::plan::{POLICIES, StormArgs};
 use super::screen::Screen;
 use crate::commands::block_on;
 use crate::failure::{Exit, Failure};
-use crate::output::{Output, print_line};
+use crate::output::Output;
 
 /// Arguments of `load run`.
 #[derive(Debug, Args)]
@@ -49,30 +50,15 @@ pub struct CompareArgs {
     files: FileArgs,
 }
 
-/// What is written, and what it is held against.
-#[derive(Debug, Args)]
-struct FileArgs {
-    /// Folder for the report [default: buslane-load-SCENARIO-TIME in this folder]
-    #[arg(long, value_name = "DIR")]
-    out: Option<PathBuf>,
-    /// Folder of an earlier report to hold the figures against
-    #[arg(long, value_name = "DIR")]
-    baseline: Option<PathBuf>,
-    /// Write the checks as JUnit XML
-    #[arg(long, value_name = "FILE")]
-    junit: Option<PathBuf>,
-}
-
 /// Runs `load run`.
 pub fn run(args: &RunArgs, output: Output) -> Result<(), Failure> {
     let scenario = super::scenarios::find(&args.scenario)?;
-    let files = Files::of(&args.files, &scenario)?;
+    let target = args.storm.target()?;
+    let policy = run::policy_name(&scenario, args.policy.as_deref(), target.as_ref()).to_owned();
+    let files = Files::of(&args.files, &scenario.name, &[&policy])?;
     let run = Storm::new(&args.storm, output).run(scenario, args.policy.as_deref())?;
-    let runs = [run];
-    output.result(&runs.first().map(|run| &run.summary), || {
-        runs.iter().map(|run| report::terminal(run, ink(output))).collect::<String>()
-    })?;
-    files.conclude(&runs, output)
+    output.result(&files.told(&run), || report::terminal(&run, ink(output)))?;
+    files.conclude(&[run], output)
 }
 
 /// Runs `load compare`.
@@ -83,7 +69,8 @@ pub fn compare(args: &CompareArgs, output: Output) -> Result<(), Failure> {
         ));
     }
     let scenario = super::scenarios::find(&args.scenario)?;
-    let files = Files::of(&args.files, &scenario)?;
+    let policies: Vec<&str> = args.policy.iter().map(String::as_str).collect();
+    let files = Files::of(&args.files, &scenario.name, &policies)?;
     let mut storm = Storm::new(&args.storm, output);
     let mut runs = Vec::new();
     for policy in &args.policy {
@@ -101,8 +88,8 @@ pub fn compare(args: &CompareArgs, output: Output) -> Result<(), Failure> {
             break;
         }
     }
-    let summaries: Vec<_> = runs.iter().map(|run| &run.summary).collect();
-    output.result(&summaries, || report::comparison(&runs, ink(output)))?;
+    let told: Vec<_> = runs.iter().map(|run| files.told(run)).collect();
+    output.result(&told, || report::comparison(&runs, ink(output)))?;
     files.conclude(&runs, output)
 }
 
@@ -205,50 +192,6 @@ fn eprint_warning() {
         &mut std::io::stderr(),
         b"warning: this is a debug build; its figures say little about a release build\n",
     );
-}
-
-/// Where results go; looked at before anything is run, so that a mistake does not cost the run.
-struct Files<'a> {
-    args: &'a FileArgs,
-    out: PathBuf,
-    baseline: Option<Vec<Run>>,
-}
-
-impl<'a> Files<'a> {
-    fn of(args: &'a FileArgs, scenario: &Scenario) -> Result<Self, Failure> {
-        let out = args.out.clone().unwrap_or_else(|| {
-            let now = humantime::format_rfc3339_seconds(std::time::SystemTime::now());
-            let now: String = now.to_string().chars().filter(|c| c.is_ascii_alphanumeric()).collect();
-            PathBuf::from(format!("buslane-load-{}-{now}", scenario.name))
-        });
-        let read = |dir: &PathBuf| {
-            report::read(dir).map_err(|e| Failure::usage(format!("--baseline {}: {e:#}", dir.display())))
-        };
-        Ok(Self { args, out, baseline: args.baseline.as_ref().map(read).transpose()? })
-    }
-
-    fn conclude(&self, runs: &[Run], output: Output) -> Result<(), Failure> {
-        if !output.json {
-            for (run, earlier) in runs.iter().filter_map(|run| Some((run, self.earlier(run)?))) {
-                print_line(&report::baseline(run, earlier, ink(output)))?;
-            }
-        }
-        self.write(runs, output)?;
-        judge(runs)
-    }
-
-    fn earlier(&self, run: &Run) -> Option<&Run> {
-        self.baseline.as_ref()?.iter().find(|earlier| earlier.summary.policy == run.summary.policy)
-    }
-
-    fn write(&self, runs: &[Run], output: Output) -> Result<(), Failure> {
-        let index = report::write(&self.out, runs).map_err(|e| not_written(&self.out, &e))?;
-        output.talk(&format!("report: {}", index.display()));
-        if let Some(file) = &self.args.junit {
-            std::fs::write(file, report::junit(runs)).map_err(|e| not_written(file, &e.into()))?;
-        }
-        Ok(())
-    }
 }
 
 /// The exit code: a limit that was missed wins over a run that is not valid.

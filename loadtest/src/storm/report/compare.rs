@@ -1,5 +1,6 @@
 //! Several policies in the same storm: a sentence, and a table of figures with the best of each marked.
 
+use super::baseline;
 use super::escape::line;
 use super::figure::{ALL, Better, Figure};
 use super::sentence;
@@ -47,7 +48,23 @@ fn row(figure: &'static Figure, runs: &[Run]) -> Row {
 pub fn sentence(runs: &[Run]) -> String {
     let parts: Vec<String> = runs.iter().map(fared).collect();
     let policies = if runs.len() == 1 { "policy" } else { "policies" };
-    format!("The same storm, {} {policies}: {}.", runs.len(), parts.join("; "))
+    format!("{}, {} {policies}: {}.", storms(runs), runs.len(), parts.join("; "))
+}
+
+/// Whether it was the same storm: files of several reports may have come together in a folder.
+fn storms(runs: &[Run]) -> String {
+    let Some((first, others)) = runs.split_first() else { return "No storm".to_owned() };
+    let mut unlike: Vec<&'static str> =
+        others.iter().flat_map(|other| baseline::unlike_storms(first, other)).collect();
+    if others.iter().any(|other| other.origin.version != first.origin.version) {
+        unlike.push("version");
+    }
+    unlike.sort_unstable();
+    unlike.dedup();
+    match unlike.as_slice() {
+        [] => "The same storm".to_owned(),
+        unlike => format!("Not the same storm (these runs are not alike in {})", baseline::listed(unlike)),
+    }
 }
 
 fn fared(run: &Run) -> String {

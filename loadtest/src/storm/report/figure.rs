@@ -1,5 +1,7 @@
 //! What the figures of a summary are called, how they are written, and which way is better.
 
+use serde::Serialize;
+
 use super::words;
 use crate::storm::result::Run;
 
@@ -112,7 +114,8 @@ impl Figure {
 }
 
 /// How a figure compares.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "lowercase")]
 pub enum Judgement {
     /// The difference may be chance, or says nothing.
     Same,

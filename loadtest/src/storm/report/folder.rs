@@ -20,30 +20,77 @@ const UNKNOWN_FIELDS_MAX: usize = 64;
 /// A policy's place among others; what is not listed comes last.
 const ORDER: [&str; 4] = ["buslane", "unknown", "static", "none"];
 
-/// Writes the page and the runs; answers where the page is.
+/// What is put before the name of a run of an earlier report that is not replaced.
+const EARLIER: &str = "earlier-";
+
+/// Looks, before anything is measured, whether runs of these policies can be written to the folder, and would not lie there among
+/// those of another report.
+pub fn prepare(dir: &Path, policies: &[&str]) -> anyhow::Result<()> {
+    make(dir)?;
+    replace(&dir.join(TRIED), b"")?;
+    fs::remove_file(dir.join(TRIED))
+        .with_context(|| format!("cannot remove what is in {}", dir.display()))?;
+    let others = others(dir, &names(policies.iter().copied()))?;
+    anyhow::ensure!(
+        others.is_empty(),
+        "{} holds runs of an earlier report that would not be replaced ({}): name another folder, or remove them",
+        dir.display(),
+        others.join(", ")
+    );
+    Ok(())
+}
+
+/// A file that is only made to see whether it can be.
+const TRIED: &str = "buslane-load.tried";
+
+fn make(dir: &Path) -> anyhow::Result<()> {
+    fs::create_dir_all(dir).with_context(|| format!("cannot make the folder {}", dir.display()))
+}
+
+/// Writes the page and the runs; answers where the page is. Runs of an earlier report that have no successor in this one, because it ended
+/// early, get another name: they are not of the same storm.
 pub fn write(dir: &Path, runs: &[Run]) -> anyhow::Result<PathBuf> {
-    fs::create_dir_all(dir).with_context(|| format!("cannot make the folder {}", dir.display()))?;
+    make(dir)?;
+    let names = names(runs.iter().map(|run| run.summary.policy.as_str()));
     // The figures first: should the disk be full, the page can be made again from them.
-    let mut names: Vec<String> = Vec::new();
-    for run in runs {
-        let name = free_name(&run.summary.policy, &names);
-        replace(&dir.join(&name), &to_json(run)?)?;
-        names.push(name);
+    for (run, name) in runs.iter().zip(&names) {
+        replace(&dir.join(name), &to_json(run)?)?;
+    }
+    for other in others(dir, &names)? {
+        fs::rename(dir.join(&other), dir.join(format!("{EARLIER}{other}")))
+            .with_context(|| format!("cannot rename {other} in {}", dir.display()))?;
     }
     let index = dir.join(INDEX);
     replace(&index, super::page(runs).as_bytes())?;
     Ok(index)
 }
 
+/// Runs in the folder that have none of these names.
+fn others(dir: &Path, names: &[String]) -> anyhow::Result<Vec<String>> {
+    let mut others: Vec<String> = runs_in(dir)?
+        .iter()
+        .filter_map(|path| Some(path.file_name()?.to_string_lossy().into_owned()))
+        .filter(|name| !names.contains(name))
+        .collect();
+    others.sort_unstable();
+    Ok(others)
+}
+
+fn runs_in(dir: &Path) -> anyhow::Result<Vec<PathBuf>> {
+    let unreadable = || format!("cannot read the folder {}", dir.display());
+    let mut paths = Vec::new();
+    for file in fs::read_dir(dir).with_context(unreadable)? {
+        paths.push(file.with_context(unreadable)?.path());
+    }
+    paths.retain(|path| is_run(path));
+    Ok(paths)
+}
+
 /// All runs of a folder, ours first.
 pub fn read(dir: &Path) -> anyhow::Result<Vec<Run>> {
-    let files = fs::read_dir(dir).with_context(|| format!("cannot read the folder {}", dir.display()))?;
     let mut runs = Vec::new();
-    for file in files {
-        let path = file.with_context(|| format!("cannot read the folder {}", dir.display()))?.path();
-        if is_run(&path) {
-            runs.push((rank(&path), read_file(&path)?));
-        }
+    for path in runs_in(dir)? {
+        runs.push((rank(&path), read_file(&path)?));
     }
     anyhow::ensure!(
         !runs.is_empty(),
@@ -67,6 +114,14 @@ fn rank(path: &Path) -> (usize, PathBuf) {
         policy.strip_prefix(*known).is_some_and(|rest| rest.is_empty() || rest.starts_with('-'))
     };
     (ORDER.iter().position(of).unwrap_or(ORDER.len()), path.to_owned())
+}
+
+/// The files of runs of these policies.
+fn names<'a>(policies: impl Iterator<Item = &'a str>) -> Vec<String> {
+    policies.fold(Vec::new(), |mut names, policy| {
+        names.push(free_name(policy, &names));
+        names
+    })
 }
 
 fn free_name(policy: &str, taken: &[String]) -> String {

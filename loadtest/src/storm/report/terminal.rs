@@ -1,7 +1,6 @@
-//! The verdict of one run, and how it stands to an earlier one, for a terminal.
+//! The verdict of one run for a terminal.
 
 use super::escape::line;
-use super::figure::{ALL, Better, Figure, Judgement};
 use super::sentence;
 use super::table::{Ink, Tone, WIDTH, aligned, wrapped};
 use super::words::{self, count, digits, ms, or_not, percent};
@@ -110,87 +109,4 @@ fn checks(checks: &[Check], ink: Ink) -> Vec<String> {
         Some(false) => format!("  {} {}", ink.paint(Tone::Bad, "✗"), ink.paint(Tone::Bad, &text)),
     });
     painted.collect()
-}
-
-/// How a run stands to an earlier one: each figure before and now, and what is worse than chance explains.
-pub fn baseline(current: &Run, previous: &Run, ink: Ink) -> String {
-    let head = ["", "before", "now", "change", ""].map(str::to_owned).to_vec();
-    let compared: Vec<(Vec<String>, Judgement)> =
-        ALL.iter().filter_map(|figure| change(figure, previous, current)).collect();
-    let worse = compared.iter().filter(|(_, judgement)| *judgement == Judgement::Worse).count();
-    let rows: Vec<Vec<String>> =
-        std::iter::once(head).chain(compared.iter().map(|(row, _)| row.clone())).collect();
-    let mut lines = vec![format!(
-        "Against {} of {} (version {}): {}",
-        line(&previous.summary.scenario),
-        line(&previous.origin.began),
-        line(&previous.origin.version),
-        match worse {
-            0 => "nothing is worse.".to_owned(),
-            1 => "1 figure is worse.".to_owned(),
-            _ => format!("{worse} figures are worse."),
-        }
-    )];
-    lines.extend(unlike(current, previous));
-    let judgements = std::iter::once(None).chain(compared.iter().map(|(_, judgement)| Some(*judgement)));
-    lines.extend(aligned(&rows).into_iter().zip(judgements).map(|(text, judgement)| {
-        let text = format!("  {text}");
-        match judgement {
-            None => ink.paint(Tone::Quiet, &text),
-            Some(Judgement::Worse) => ink.paint(Tone::Bad, &text),
-            Some(Judgement::Better) => ink.paint(Tone::Good, &text),
-            Some(Judgement::Same) => text,
-        }
-    }));
-    lines.join("\n") + "\n"
-}
-
-/// Why two runs should not be held against each other.
-fn unlike(current: &Run, previous: &Run) -> Option<String> {
-    let (now, then) = (&current.summary, &previous.summary);
-    let differs = [
-        ("scenario", now.scenario != then.scenario),
-        ("policy", now.policy != then.policy),
-        ("scale", current.scale != previous.scale),
-        ("machine", current.origin.machine != previous.origin.machine),
-        ("validity", !now.valid || !then.valid),
-    ];
-    let names: Vec<String> =
-        differs.iter().filter(|(_, differs)| *differs).map(|(name, _)| (*name).to_owned()).collect();
-    (!names.is_empty()).then(|| format!("  Careful: the two are not alike in {}.", words::list(&names)))
-}
-
-fn change(figure: &Figure, previous: &Run, current: &Run) -> Option<(Vec<String>, Judgement)> {
-    let (before, now) = (figure.of(previous), figure.of(current));
-    let write = |value: Option<f64>| or_not(value, |value| figure.write(value));
-    let (moved, judgement) = match (before, now) {
-        (None, None) => return None,
-        (Some(before), Some(now)) => (moved(before, now), figure.judge(before, now)),
-        (Some(_), None) if figure.better != Better::Neither => ("–".to_owned(), Judgement::Worse),
-        _ => ("–".to_owned(), Judgement::Same),
-    };
-    let word = match judgement {
-        Judgement::Same => "",
-        Judgement::Better => "▲ better",
-        Judgement::Worse => "▼ worse",
-    };
-    Some((vec![figure.title.to_owned(), write(before), write(now), moved, word.to_owned()], judgement))
-}
-
-/// From here on a change is told as a factor.
-const TOLD_AS_FACTOR: f64 = 10.0;
-
-fn moved(before: f64, now: f64) -> String {
-    if now == before {
-        return "=".to_owned();
-    }
-    let sign = if now > before { "+" } else { "-" };
-    let by = (now - before).abs();
-    if before == 0.0 {
-        format!("{sign}{}", digits(by, 3))
-    } else if now / before >= TOLD_AS_FACTOR {
-        format!("x {}", digits(now / before, 3))
-    } else {
-        format!("{sign}{} %", digits(by / before.abs() * 100.0, 3))
-    }
 }

@@ -136,11 +136,35 @@ fn a_comparison_marks_the_best_of_the_valid() {
 
 #[test]
 fn a_baseline_shows_what_is_worse() {
-    let text = baseline(&storm(), &storm(), Ink::Plain);
+    let text = Baseline::of(&storm(), &storm()).table(Ink::Plain);
     assert!(text.contains("nothing is worse") && !text.contains("Careful"), "{text}");
-    let text = baseline(&collapsed(), &storm(), Ink::Plain);
+    let worse = Baseline::of(&collapsed(), &storm());
+    let text = worse.table(Ink::Plain);
     assert!(text.contains("▼ worse") && text.contains("not alike in policy"), "{text}");
-    assert!(baseline(&storm(), &collapsed(), Ink::Plain).contains("▲ better"));
+    assert!(Baseline::of(&storm(), &collapsed()).table(Ink::Plain).contains("▲ better"));
+    let json = serde_json::to_value(&worse).unwrap();
+    assert!(worse.worse > 0 && json["worse"] == worse.worse, "{json}");
+    assert_eq!((&json["unlike"][0], &json["figures"][0]["name"]), (&"policy".into(), &"fg_success".into()));
+    assert_eq!(json["figures"][0]["judgement"], "worse");
+    let mut unmeasured = storm();
+    unmeasured.summary.figures.remove("lost");
+    assert_eq!(Baseline::of(&unmeasured, &storm()).worse, 1, "what is not measured any more is worse");
+}
+
+#[test]
+fn runs_that_are_not_of_one_storm_are_not_called_so() {
+    let mut other = collapsed();
+    assert!(comparison(&[storm(), other.clone()], Ink::Plain).starts_with("The same storm, 2 policies"));
+    other.plan.limits.clear();
+    assert!(page(&[storm(), other.clone()]).contains("The same storm"), "limits are not the storm");
+    other.plan.phases.storm_s += 1;
+    other.summary.seed += 1;
+    let text = comparison(&[storm(), other.clone()], Ink::Plain).replace('\n', " ");
+    assert!(
+        text.starts_with("Not the same storm (these runs are not alike in scenario and seed), 2"),
+        "{text}"
+    );
+    assert!(page(&[storm(), other]).contains("Not the same storm"));
 }
 
 #[test]
@@ -176,6 +200,30 @@ fn a_folder_is_read_as_it_was_written() {
         .unwrap()
         .filter(|file| file.as_ref().unwrap().path().extension().is_some_and(|e| e == "part"));
     assert_eq!(parts.count(), 0);
+}
+
+#[test]
+fn a_folder_is_looked_at_before_anything_runs() {
+    let dir = tempfile::tempdir().unwrap();
+    let folder = dir.path().join("new");
+    prepare(&folder, &["buslane"]).unwrap();
+    assert_eq!(fs::read_dir(&folder).unwrap().count(), 0);
+    write(&folder, &[storm(), collapsed()]).unwrap();
+    prepare(&folder, &["none", "buslane", "static"]).unwrap();
+    let error = prepare(&folder, &["buslane"]).unwrap_err().to_string();
+    assert!(error.contains("run-none.json") && error.contains("name another folder"), "{error}");
+    let file = dir.path().join("file");
+    fs::write(&file, "").unwrap();
+    assert!(format!("{:#}", prepare(&file, &[]).unwrap_err()).contains("cannot make the folder"));
+}
+
+#[test]
+fn a_report_that_ended_early_is_not_mixed_with_the_one_before() {
+    let dir = tempfile::tempdir().unwrap();
+    write(dir.path(), &[storm(), collapsed()]).unwrap();
+    write(dir.path(), &[storm()]).unwrap();
+    assert!(read(dir.path()).unwrap() == [storm()]);
+    assert!(dir.path().join("earlier-run-none.json").exists(), "what was measured is kept");
 }
 
 #[test]
@@ -225,7 +273,7 @@ fn pages_to_look_at() {
         let text = [
             terminal(&runs[0], Ink::Plain),
             comparison(&runs, Ink::Plain),
-            baseline(&runs[0], &storm(), Ink::Plain),
+            Baseline::of(&runs[0], &storm()).table(Ink::Plain),
         ];
         fs::write(dir.join(name).join("terminal.txt"), text.join("\n")).unwrap();
     }

@@ -3,8 +3,8 @@
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
-use super::Plan;
 use super::cast::Outcomes;
+use super::{Plan, policy_name};
 use crate::storm::calibrate::LOGIN_PROCESSORS;
 use crate::storm::figures;
 use crate::storm::history::Findings;
@@ -141,11 +141,7 @@ impl Gathered {
         let findings = self.findings.as_ref().ok();
         let mut summary = Summary {
             scenario: plan.scenario.name.clone(),
-            policy: match (&plan.policy, &plan.against) {
-                (Some(policy), _) => policy.clone(),
-                (None, None) => set_policy(plan).unwrap_or("buslane").to_owned(),
-                (None, Some(_)) => "unknown".to_owned(),
-            },
+            policy: policy_name(&plan.scenario, plan.policy.as_deref(), plan.against.as_ref()).to_owned(),
             seed: plan.seed,
             valid: true,
             invalid_because: Vec::new(),
@@ -376,12 +372,6 @@ impl Gathered {
         }
         seconds
     }
-}
-
-/// The policy that the scenario sets itself.
-fn set_policy(plan: &Plan) -> Option<&str> {
-    let manager = plan.scenario.settings.get("session_manager")?.as_table()?;
-    manager.get("overload")?.as_table()?.get("policy")?.as_str()
 }
 
 fn verdict(valid: bool, checks: &[Check]) -> Verdict {
