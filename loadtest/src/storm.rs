@@ -19,6 +19,7 @@ pub mod flood;
 pub mod generator;
 pub mod history;
 pub mod hog;
+pub mod lateness;
 pub mod live;
 pub mod net;
 pub mod phones;

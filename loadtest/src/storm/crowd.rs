@@ -38,12 +38,12 @@ use self::work::Kind;
 use super::fleet::{self, Phone};
 use super::generator::Cue;
 use super::history::Record;
+use super::lateness::Lateness;
 use super::net::Net;
 use super::scenario::Crowd;
 use super::stage::Stage;
 use super::tally::{Outcome, Tally};
 use super::timing::Timing;
-use crate::latency::Latencies;
 use crate::simulate::random::Random;
 
 /// Source addresses, at most.
@@ -103,7 +103,7 @@ pub struct CrowdOutcome {
     /// From that drop until the last of them was back; `None`: not all are, or there was none.
     pub all_back_s: Option<f64>,
     /// How late this thread was itself with what was due.
-    pub lateness: Latencies,
+    pub lateness: Lateness,
     /// What was sent, answered and received.
     pub record: Record,
     /// The members: neighbours are `2n` and `2n + 1`.
@@ -199,16 +199,16 @@ impl Cast {
     }
 
     /// Hands out what is due when it is due, to the end of the plan. Answers how late that was.
-    async fn direct(&self, stage: &Stage, plan: CrowdPlan, timing: &Timing, notes: &Notes) -> Latencies {
+    async fn direct(&self, stage: &Stage, plan: CrowdPlan, timing: &Timing, notes: &Notes) -> Lateness {
         let burst = plan.crowd.burst as usize;
         let mut agenda = Agenda::new(self.seats.len(), plan.messages, plan.fetches, plan.drops, stage.seed);
-        let (mut lateness, mut late_in_a_row) = (Latencies::default(), 0);
+        let (mut lateness, mut late_in_a_row) = (Lateness::default(), 0);
         while let Some((offset_s, due)) = agenda.take_next() {
             let at = timing.at(offset_s);
             if at >= timing.end() || !wait(stage, at, &mut late_in_a_row).await {
                 break;
             }
-            lateness.record(at.elapsed());
+            lateness.record(timing.phase(at), at.elapsed());
             match due {
                 Due::Messages { member } => self.hand_out(notes, member, burst, at, message),
                 Due::Fetch { member } => self.hand_out(notes, member, 1, at, || Kind::Fetch),

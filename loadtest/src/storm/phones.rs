@@ -4,7 +4,7 @@
 //! A phone that waits is an entry in an `agenda` and nothing else; only a try that goes on has a task and a
 //! connection. How many tries go on at a time is bounded by nothing: whoever is due comes.
 //!
-//! It must never come later than it was due without saying so ([`PhonesOutcome::started_late_p99_ms`]), nor leave out a try
+//! It must never come later than it was due without saying so ([`PhonesOutcome::started_late`]), nor leave out a try
 //! from its counts.
 
 mod agenda;
@@ -21,6 +21,7 @@ use tokio::task::LocalSet;
 use self::play::{Coming, Play};
 use super::fleet::{self, Phone};
 use super::generator::Cue;
+use super::lateness::Lateness;
 use super::net::Net;
 use super::scenario::{Logins, Side};
 use super::stage::Stage;
@@ -53,8 +54,8 @@ pub struct PhonesOutcome {
     pub left_outside: u64,
     /// Sessions that the server ended before the client wanted to leave.
     pub closed_by_server: u64,
-    /// From when a client was due to when its first try began, 99th percentile: the driver's own delay.
-    pub started_late_p99_ms: f64,
+    /// From when a client was due to when its first try began, or to the end where none did: the driver's own delay.
+    pub started_late: Lateness,
     /// Seconds of the run in which a try began more than 100 ms late: the driver's processor was the bottleneck.
     pub saturated_s: u64,
 }

@@ -53,6 +53,9 @@ pub struct Summary {
     pub server_cpu_us: Costs,
     /// How late the thread of the conversations was itself, 99th percentile.
     pub driver_lateness_p99_ms: Option<f64>,
+    /// The same in each phase: a run is valid only if it was in time in all of them.
+    #[serde(default)]
+    pub driver_lateness_ms: ByPhase,
     /// What the server was measured to be able to do before the run.
     pub capacity: Capacity,
     /// Every figure that a limit may be set for, by name.

@@ -6,6 +6,7 @@
 mod cast;
 mod gathered;
 mod machine;
+mod validity;
 
 use std::path::PathBuf;
 use std::sync::Arc;

@@ -25,12 +25,12 @@ use self::speaker::{Speaker, Witness};
 use super::fleet::{self, Phone};
 use super::generator::Cue;
 use super::history::{Continuity, Record};
+use super::lateness::Lateness;
 use super::net::Net;
 use super::scenario::{Side, Talk};
 use super::stage::Stage;
 use super::tally::{Outcome, Stream, Tally};
 use super::timing::Timing;
-use crate::latency::Latencies;
 
 /// Source addresses: few people, so few are enough.
 const ADDRESSES: usize = 16;
@@ -57,8 +57,8 @@ pub struct Seen {
     pub tally: Tally,
     /// How late this thread was with a message, by seconds of the run: the worst.
     pub lateness: Vec<Duration>,
-    /// The same over the whole run.
-    pub lateness_all: Latencies,
+    /// The same of all messages, by phase.
+    pub lateness_by_phase: Lateness,
     /// Posture changes as live clients were told, the first of each: when, and the posture from then on.
     pub postures: Vec<(Instant, Posture)>,
     /// Sessions that the server ended, by what it said, without being stopped itself.
@@ -77,9 +77,9 @@ pub struct Seen {
 struct Shared {
     tally: Tally,
     lateness: Vec<Duration>,
-    lateness_all: Latencies,
     /// When the run begins. What was told before and is only read now is no news of the run.
     begin: Instant,
+    lateness_by_phase: Lateness,
     postures: Vec<(Instant, Posture)>,
     closed_by_server: HashMap<&'static str, u64>,
     drained: u64,
@@ -157,8 +157,8 @@ async fn play(stage: Stage, plan: Plan, cue: Cue) -> anyhow::Result<Seen> {
     let shared = Rc::new(RefCell::new(Shared {
         tally: Tally::new(timing, stage.live.clone()),
         lateness: vec![Duration::ZERO; timing.seconds()],
-        lateness_all: Latencies::default(),
         begin: timing.begin(),
+        lateness_by_phase: Lateness::default(),
         postures: Vec::new(),
         closed_by_server: HashMap::new(),
         drained: 0,
@@ -192,7 +192,7 @@ async fn play(stage: Stage, plan: Plan, cue: Cue) -> anyhow::Result<Seen> {
     Ok(Seen {
         tally: shared.tally,
         lateness: shared.lateness,
-        lateness_all: shared.lateness_all,
+        lateness_by_phase: shared.lateness_by_phase,
         postures: shared.postures,
         closed_by_server: shared.closed_by_server,
         drained: shared.drained,
@@ -225,7 +225,7 @@ async fn send_all(
         {
             let mut shared = shared.borrow_mut();
             let late = due.elapsed();
-            shared.lateness_all.record(late);
+            shared.lateness_by_phase.record(timing.phase(due), late);
             if let Some(worst) = shared.lateness.get_mut(timing.second(due)) {
                 *worst = late.max(*worst);
             }

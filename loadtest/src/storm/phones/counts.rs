@@ -4,7 +4,7 @@ use std::time::{Duration, Instant};
 
 use super::PhonesOutcome;
 use super::patience::{Manner, Patience};
-use crate::latency::Latencies;
+use crate::storm::lateness::Lateness;
 use crate::storm::net::Turned;
 use crate::storm::scenario::Side;
 use crate::storm::tally::{Outcome, Stream, Tally};
@@ -16,7 +16,7 @@ const LATE: Duration = Duration::from_millis(100);
 pub struct Counts {
     tally: Tally,
     sums: Sums,
-    started_late: Latencies,
+    started_late: Lateness,
     late_seconds: Vec<bool>,
 }
 
@@ -68,7 +68,7 @@ impl Counts {
         Self {
             tally,
             sums: Sums::default(),
-            started_late: Latencies::default(),
+            started_late: Lateness::default(),
             late_seconds: vec![false; seconds],
         }
     }
@@ -89,7 +89,7 @@ impl Counts {
     pub fn on_tried(&mut self, tried: &Try) {
         let late = tried.began.saturating_duration_since(tried.planned);
         if tried.is_first {
-            self.started_late.record(late);
+            self.on_started(tried.planned, late);
         }
         if late > LATE
             && let Some(second) = self.late_seconds.get_mut(self.tally.timing().second(tried.planned))
@@ -97,6 +97,15 @@ impl Counts {
             *second = true;
         }
         self.sums.came_in_slot += u64::from(tried.showed_slot);
+    }
+
+    /// A client that was due had not even begun at the end: the driver was at least so late with it.
+    pub fn on_not_begun(&mut self, due: Instant, end: Instant) {
+        self.on_started(due, end.saturating_duration_since(due));
+    }
+
+    fn on_started(&mut self, due: Instant, late: Duration) {
+        self.started_late.record(self.tally.timing().phase(due), late);
     }
 
     /// A client was given a slot for the first time.
@@ -168,7 +177,7 @@ impl Counts {
             tries_of_obedient_deferred,
             left_outside,
             closed_by_server,
-            started_late_p99_ms: self.started_late.quantile(0.99).as_secs_f64() * 1e3,
+            started_late: self.started_late,
             saturated_s: self.late_seconds.iter().filter(|late| **late).count() as u64,
         }
     }

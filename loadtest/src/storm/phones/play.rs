@@ -253,13 +253,17 @@ impl Play {
                 Item::Due(kind) if at <= now => {
                     if let Some(of) = self.kinds.get(kind) {
                         self.counts.on_due(of.side, at);
+                        self.counts.on_not_begun(at, now);
                         outside += 1;
                     }
                 }
                 Item::Due(_) => {}
             }
         }
-        outside += self.kinds.iter().map(|of| of.pool.waiting() as u64).sum::<u64>();
+        for due in self.kinds.iter().flat_map(|of| of.pool.waiting()) {
+            self.counts.on_not_begun(due, now);
+            outside += 1;
+        }
         self.tasks.shutdown().await;
         self.net.settle(SETTLE).await;
         self.counts.finish(outside)

@@ -40,8 +40,8 @@ impl Pool {
         }
     }
 
-    /// Clients that wait.
-    pub fn waiting(&self) -> usize {
-        self.waiting.len()
+    /// Since when each client that waits was due.
+    pub fn waiting(&self) -> impl Iterator<Item = Instant> {
+        self.waiting.iter().copied()
     }
 }

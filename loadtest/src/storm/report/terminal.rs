@@ -44,10 +44,12 @@ fn indented(text: &str) -> Vec<String> {
 
 fn figures(summary: &Summary, ink: Ink) -> Vec<String> {
     let p99 = summary.fg_p99_ms;
+    let late = summary.driver_lateness_ms;
     let rss = summary.rss_mib;
     let rows = [
         ["", "quiet", "storm", "after"].map(str::to_owned),
         row("p99 of conversations", [p99.quiet, p99.storm, p99.after], ms),
+        row("the driver's own delay (p99)", [late.quiet, late.storm, late.after], ms),
         row("memory of the server (before, peak, after)", [rss.before, rss.peak, rss.after], words::mib),
     ];
     let rows: Vec<Vec<String>> = rows.into_iter().map(Vec::from).collect();
@@ -90,8 +92,6 @@ fn others(summary: &Summary) -> Vec<String> {
         .exit_s
         .map_or_else(String::new, |at| format!(", NORMAL {} after the storm", words::seconds(at)));
     texts.push(format!("posture: EMERGENCY {enter}{exit}"));
-    let lateness = or_not(summary.driver_lateness_p99_ms, ms);
-    texts.push(format!("the driver itself was late by {lateness} (p99)"));
     texts
 }
 

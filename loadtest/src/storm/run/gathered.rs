@@ -4,25 +4,17 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use super::cast::Outcomes;
-use super::{Plan, policy_name};
+use super::{Plan, policy_name, validity};
 use crate::storm::calibrate::LOGIN_PROCESSORS;
 use crate::storm::figures;
 use crate::storm::history::Findings;
 use crate::storm::result::{
-    ByPhase, Capacity, Check, Costs, LoginFigures, Memory, Origin, Run, Second, Summary, Verdict,
+    Capacity, Check, Costs, LoginFigures, Memory, Origin, Run, Second, Summary, Verdict,
 };
 use crate::storm::tally::{Stream, Tally};
 use crate::storm::thresholds;
 use crate::storm::timing::{Phase, Timing};
 use crate::storm::watch::Watched;
-
-/// The driver may be late by this share of what it reports, at the 99th percentile; beyond it the run says nothing about
-/// the server. What is reported counts from when a message was due, so the driver's delay is in it already: the figure can
-/// only be too bad, never too good.
-const LATENESS_SHARE_MAX: f64 = 0.5;
-
-/// A storm whose clients begin later than this (99th percentile) is another storm than the one that was planned.
-const STARTED_LATE_MS_MAX: f64 = 1_000.0;
 
 /// Fewer clients that were turned away say nothing about what one of them costs.
 const TURNED_AWAY_MIN: u64 = 200;
@@ -78,9 +70,10 @@ impl Gathered {
     fn notes(&self) -> Vec<String> {
         let mut notes = Vec::new();
         if let Some(phones) = &self.outcomes.phones {
+            let late = phones.started_late.p99_ms_of_all().unwrap_or_default();
             notes.push(format!(
-                "The driver began with a client {:.0} ms (p99) after it was due, and had no time left in {} s.",
-                phones.started_late_p99_ms, phones.saturated_s
+                "The driver began with a client {late:.0} ms (p99) after it was due, and had no time left in {} s.",
+                phones.saturated_s
             ));
         }
         if let Some(flood) = &self.outcomes.flood {
@@ -107,7 +100,7 @@ impl Gathered {
             ));
         }
         for crowd in &self.outcomes.crowds {
-            let late = figures::ms(crowd.lateness.quantile(0.99));
+            let late = crowd.lateness.p99_ms_of_all().unwrap_or_default();
             notes.push(format!("The driver's thread of a crowd was late by {late:.1} ms (p99) itself."));
         }
         if let Ok(findings) = &self.findings {
@@ -159,7 +152,8 @@ impl Gathered {
             live_sessions_closed: self.closed(),
             rss_mib: rss,
             server_cpu_us: Costs { refusal: self.refusal_us(tally), ..self.costs },
-            driver_lateness_p99_ms: self.lateness_p99_ms(),
+            driver_lateness_p99_ms: self.outcomes.talk.lateness_by_phase.p99_ms_of_all(),
+            driver_lateness_ms: self.outcomes.talk.lateness_by_phase.p99_ms(),
             capacity: self.capacity,
             figures: BTreeMap::new(),
             checks: Vec::new(),
@@ -167,7 +161,7 @@ impl Gathered {
         };
         summary.figures = self.figures(&summary, tally, posture.changes);
         summary.checks = thresholds::checks(&summary.figures, &plan.scenario.limits);
-        summary.invalid_because = self.invalid_because(&p99);
+        summary.invalid_because = validity::doubts(self, &p99);
         summary.valid = summary.invalid_because.is_empty();
         summary.verdict = verdict(summary.valid, &summary.checks);
         summary
@@ -269,11 +263,6 @@ impl Gathered {
         }
     }
 
-    fn lateness_p99_ms(&self) -> Option<f64> {
-        let all = &self.outcomes.talk.lateness_all;
-        (!all.is_empty()).then(|| figures::ms(all.quantile(0.99)))
-    }
-
     /// What is left of the storm's processor time after logins and messages, for each that was turned away.
     fn refusal_us(&self, tally: &Tally) -> Option<f64> {
         let used = self.watched.as_ref()?.processors_in(Phase::Storm)?;
@@ -294,51 +283,6 @@ impl Gathered {
         let useful = logins as f64 * self.costs.login? + messages as f64 * self.costs.message?;
         let left = used * storm_s * 1e6 - useful;
         (turned_away >= TURNED_AWAY_MIN && left > 0.0).then(|| left / turned_away as f64)
-    }
-
-    fn invalid_because(&self, p99: &ByPhase) -> Vec<String> {
-        let mut why = Vec::new();
-        if let Some(early) = &self.ended_early {
-            why.push(early.clone());
-        }
-        if let Err(error) = &self.findings {
-            why.push(format!("the log could not be checked: {error}"));
-        }
-        // Nothing lost in what was read says nothing about the rest.
-        if let Ok(findings) = &self.findings
-            && (findings.rooms_read < findings.rooms || findings.is_cut)
-        {
-            why.extend(findings.notes.iter().cloned());
-        }
-        if let (Some(late), Some(reported)) = (self.lateness_p99_ms(), p99.storm)
-            && late > LATENESS_SHARE_MAX * reported
-        {
-            why.push(format!(
-                "the driver was late by {late:.2} ms itself (p99), more than {:.0} % of the {reported:.2} ms that it reports: \
-                 give it a processor of its own (--pin), or less to do (--scale)",
-                LATENESS_SHARE_MAX * 100.0
-            ));
-        }
-        if let Some(phones) = &self.outcomes.phones
-            && phones.started_late_p99_ms > STARTED_LATE_MS_MAX
-        {
-            why.push(format!(
-                "the driver began with a client {:.0} ms (p99) after it was due: it has too few processors for this many \
-                 (--scale, or a smaller logins_per_s_max in the scenario's settings)",
-                phones.started_late_p99_ms
-            ));
-        }
-        for crowd in &self.outcomes.crowds {
-            let late = figures::ms(crowd.lateness.quantile(0.99));
-            if !crowd.lateness.is_empty() && late > STARTED_LATE_MS_MAX {
-                why.push(format!(
-                    "the driver's crowd was late by {late:.0} ms itself (p99): it has too few processors for this many messages \
-                     (--scale)"
-                ));
-            }
-        }
-        why.extend(self.notes.iter().cloned());
-        why
     }
 
     fn seconds(&self, tally: &Tally) -> Vec<Second> {

@@ -4,7 +4,7 @@ use super::figures::fact;
 use crate::storm::report::escape::text;
 use crate::storm::report::words;
 use crate::storm::report::words::{count, or_not, seconds, three_digits};
-use crate::storm::result::{Costs, Run};
+use crate::storm::result::{ByPhase, Costs, Run};
 
 const METHOD: &str = "Load is open loop: what is due is counted when it is due, whether the server or the driver is ready or not, and every \
 latency counts from then, so waiting is never left out. The server is a process of its own, reached over real QUIC. Conversations run on a \
@@ -71,9 +71,14 @@ fn facts(run: &Run) -> String {
             ),
         ),
         ("live sessions that it closed", count(summary.live_sessions_closed as f64)),
-        ("driver late by itself, p99", or_not(summary.driver_lateness_p99_ms, words::ms)),
+        ("driver late by itself, p99", lateness(&summary.driver_lateness_ms)),
     ];
     rows.iter().map(|(what, value)| fact(what, value)).collect()
+}
+
+fn lateness(late: &ByPhase) -> String {
+    let ms = |value: Option<f64>| or_not(value, words::ms);
+    format!("quiet {}, storm {}, after {}", ms(late.quiet), ms(late.storm), ms(late.after))
 }
 
 fn costs(costs: &Costs) -> String {

@@ -124,6 +124,7 @@ pub fn empty() -> Run {
     summary.rss_mib = Memory::default();
     summary.server_cpu_us = Costs::default();
     summary.driver_lateness_p99_ms = None;
+    summary.driver_lateness_ms = ByPhase::default();
     summary.figures.clear();
     for check in &mut summary.checks {
         (check.value, check.pass) = (None, false);
@@ -345,6 +346,7 @@ fn summary(nature: &Nature) -> Summary {
         rss_mib: Memory { before: Some(61.0), peak: Some(212.0), after: Some(66.0) },
         server_cpu_us: Costs { login: Some(452.0), message: Some(41.3), refusal: Some(9.8) },
         driver_lateness_p99_ms: Some(0.09),
+        driver_lateness_ms: ByPhase { quiet: Some(0.08), storm: Some(0.1), after: Some(0.08) },
         capacity: Capacity { processors: 1.0, logins_per_s: 2_230.0, messages_per_s: 17_800.0 },
         figures,
         checks,

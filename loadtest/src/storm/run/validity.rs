@@ -1,0 +1,96 @@
+//! Whether a run says anything about the server: it lasted to its end, the log was checked, and the driver was in time in every phase.
+//!
+//! It must never let the driver's own delay pass for the server's, nor call a run valid in which nothing was measured.
+
+use super::gathered::Gathered;
+use crate::storm::result::ByPhase;
+use crate::storm::timing::Phase;
+
+/// The driver may be late by this share of what it reports, at the 99th percentile of each phase; beyond it the run says nothing
+/// about the server. What is reported counts from when a message was due, so the driver's delay is in it already: a figure of a
+/// phase can only be too bad. But the storm is held against the quiet phase, and looks too good where that one is too bad.
+const LATENESS_SHARE_MAX: f64 = 0.5;
+
+/// A storm whose clients begin later than this (99th percentile) is another storm than the one that was planned.
+const STARTED_LATE_MS_MAX: f64 = 1_000.0;
+
+/// Why a run says nothing about the server. `p99`: what it reports of conversations.
+pub fn doubts(run: &Gathered, p99: &ByPhase) -> Vec<String> {
+    let mut why = Vec::new();
+    if let Some(early) = &run.ended_early {
+        why.push(early.clone());
+    }
+    if let Err(error) = &run.findings {
+        why.push(format!("the log could not be checked: {error}"));
+    }
+    // Nothing lost in what was read says nothing about the rest.
+    if let Ok(findings) = &run.findings
+        && (findings.rooms_read < findings.rooms || findings.is_cut)
+    {
+        why.extend(findings.notes.iter().cloned());
+    }
+    if run.ended_early.is_none() && p99.storm.is_none() {
+        why.push(
+            "no message of the watched conversations was due in the storm: let it last longer, or give them more messages a second"
+                .to_owned(),
+        );
+    }
+    why.extend(driver_late(&run.outcomes.talk.lateness_by_phase.p99_ms(), p99));
+    if let Some(phones) = &run.outcomes.phones {
+        why.extend(began_late(&phones.started_late.p99_ms()).map(|(phase, late)| {
+            format!(
+                "the driver began with a client {late:.0} ms (p99, {phase}) after it was due: it has too few processors for \
+                 this many (--scale, or a smaller logins_per_s_max in the scenario's settings)"
+            )
+        }));
+    }
+    for crowd in &run.outcomes.crowds {
+        why.extend(began_late(&crowd.lateness.p99_ms()).map(|(phase, late)| {
+            format!(
+                "the driver's crowd was late by {late:.0} ms itself (p99, {phase}): it has too few processors for this many \
+                 messages (--scale)"
+            )
+        }));
+    }
+    why.extend(run.notes.iter().cloned());
+    why
+}
+
+/// Phases in which the conversations' thread was late by too much of what it reports.
+fn driver_late(late: &ByPhase, reported: &ByPhase) -> Vec<String> {
+    let too_late = |phase: Phase| {
+        let (late, reported) = (late.of(phase)?, reported.of(phase)?);
+        (late > LATENESS_SHARE_MAX * reported).then(|| {
+            format!(
+                "the driver was late by {late:.2} ms itself (p99, {}), more than {:.0} % of the {reported:.2} ms that it reports: \
+                 give it a processor of its own (--pin), or less to do (--scale)",
+                phase.name(),
+                LATENESS_SHARE_MAX * 100.0
+            )
+        })
+    };
+    Phase::ALL.into_iter().filter_map(too_late).collect()
+}
+
+/// The phase in which clients began too late, and how late: the worst of them.
+fn began_late(late: &ByPhase) -> Option<(&'static str, f64)> {
+    let late = Phase::ALL.into_iter().filter_map(|phase| Some((phase.name(), late.of(phase)?)));
+    late.filter(|(_, late)| *late > STARTED_LATE_MS_MAX).max_by(|(_, a), (_, b)| a.total_cmp(b))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_driver_that_was_late_in_one_phase_says_nothing_about_the_server() {
+        let reported = ByPhase { quiet: Some(1.0), storm: Some(2.0), after: None };
+        let late = |quiet, storm, after| ByPhase { quiet, storm, after };
+        assert!(driver_late(&late(Some(0.5), Some(1.0), Some(9.0)), &reported).is_empty());
+        let quiet = driver_late(&late(Some(0.6), Some(0.6), None), &reported);
+        assert!(quiet.len() == 1 && quiet[0].contains("(p99, quiet)"), "{quiet:?}");
+        assert_eq!(driver_late(&late(Some(0.6), Some(1.2), None), &reported).len(), 2);
+        assert_eq!(began_late(&late(Some(10.0), Some(1_000.0), None)), None);
+        assert_eq!(began_late(&late(Some(1_001.0), Some(3_000.0), None)), Some(("storm", 3_000.0)));
+    }
+}
