@@ -88,15 +88,9 @@ fn timing(after_s: u64) -> Timing {
 
 /// All phases together.
 fn counts(outcome: &CrowdOutcome, stream: Stream) -> Counts {
-    Phase::ALL.iter().fold(Counts::default(), |sum, phase| {
-        let of = outcome.tally.counts(stream, *phase);
-        Counts {
-            offered: sum.offered + of.offered,
-            done: sum.done + of.done,
-            put_off: sum.put_off + of.put_off,
-            refused: sum.refused + of.refused,
-            failed: sum.failed + of.failed,
-        }
+    Phase::ALL.iter().fold(Counts::default(), |mut sum, phase| {
+        sum.add(&outcome.tally.counts(stream, *phase));
+        sum
     })
 }
 

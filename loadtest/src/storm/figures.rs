@@ -139,7 +139,8 @@ pub fn goodput(tally: &Tally, capacity: &Capacity) -> Option<f64> {
 /// How the postures that were heard relate to the storm.
 #[derive(Debug, Clone, Copy, Default, PartialEq)]
 pub struct PostureFigures {
-    /// From the beginning of the storm to EMERGENCY.
+    /// From the beginning of the storm to EMERGENCY; negative: it held already when the storm began. One that was over before the storm is
+    /// no answer to it.
     pub enter_ms: Option<f64>,
     /// From its end to NORMAL, for good.
     pub exit_s: Option<f64>,
@@ -150,7 +151,9 @@ pub struct PostureFigures {
 /// The same from the list of changes.
 pub fn postures(timing: &Timing, heard: &[(Instant, Posture)]) -> PostureFigures {
     let from_storm = |at: &Instant| timing.offset_s(*at);
-    let enter = heard.iter().find(|(_, posture)| *posture == Posture::Emergency);
+    let before = heard.partition_point(|(at, _)| *at < timing.storm_begin());
+    let in_storm = heard.get(before.saturating_sub(1)..).unwrap_or_default();
+    let enter = in_storm.iter().find(|(_, posture)| *posture == Posture::Emergency);
     let last = heard.last().filter(|(_, posture)| *posture == Posture::Normal && heard.len() > 1);
     let exit = last
         .filter(|_| enter.is_some())
@@ -285,6 +288,15 @@ mod tests {
         assert!((figures.enter_ms.unwrap() - 50.0).abs() < 0.01, "{figures:?}");
         assert!((figures.exit_s.unwrap() - 3.0).abs() < 0.01);
         assert_eq!(figures.changes, 3);
+        let early = [
+            (timing.begin(), Posture::Emergency),
+            (timing.at(-1.0), Posture::Normal),
+            (timing.at(0.05), Posture::Emergency),
+        ];
+        let enter = |heard: &[(Instant, Posture)]| postures(&timing, heard).enter_ms;
+        assert!((enter(&early).unwrap() - 50.0).abs() < 0.01, "one that was over is no answer");
+        assert_eq!(enter(early.get(..2).unwrap()), None);
+        assert!((enter(early.get(..1).unwrap()).unwrap() + 2_000.0).abs() < 0.01, "it holds still");
         let calm = postures(&timing, heard.get(..1).unwrap());
         assert_eq!(calm, PostureFigures::default());
     }

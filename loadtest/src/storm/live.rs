@@ -59,7 +59,7 @@ impl Live {
             }
             Outcome::PutOff => &of.put_off,
             Outcome::Refused(_) => &of.refused,
-            Outcome::Late(_) | Outcome::Failed(_) => &of.failed,
+            Outcome::Late(_) | Outcome::Never(_) | Outcome::Failed(_) => &of.failed,
         };
         counter.fetch_add(1, Ordering::Relaxed);
     }

@@ -125,7 +125,7 @@ impl Shared {
     fn give_up(&mut self, now: Instant) {
         let missing: Vec<Instant> = self.on_the_way.drain().map(|(_, due)| due).collect();
         for due in missing {
-            let outcome = Outcome::Late(now.saturating_duration_since(due));
+            let outcome = Outcome::Never(now.saturating_duration_since(due));
             self.tally.on_outcome(Stream::Talk, due, now, outcome);
         }
     }

@@ -37,6 +37,10 @@ pub enum Stream {
     Liar,
 }
 
+/// Whoever looks at an app that shows nothing for so long does something else: the limit of attention in Nielsen's "Usability
+/// Engineering", 1993.
+const LOOK_LIMIT: Duration = Duration::from_secs(10);
+
 impl Stream {
     /// How many there are.
     pub const COUNT: usize = 8;
@@ -86,6 +90,14 @@ impl Stream {
         }
     }
 
+    /// What takes longer is too late; `None`: nobody waits for it, or the scenario says how long somebody does.
+    pub fn limit(self) -> Option<Duration> {
+        match self {
+            Self::LookLogin | Self::Look => Some(LOOK_LIMIT),
+            Self::Talk | Self::Receipt | Self::WakeLogin | Self::Crowd | Self::CatchUp | Self::Liar => None,
+        }
+    }
+
     /// The class that the server is expected to give it.
     pub fn class(self) -> Class {
         match self {
@@ -114,6 +126,8 @@ pub enum Outcome {
     Done(Duration),
     /// Served, but after its time: it counts as failed, and its latency as one of all.
     Late(Duration),
+    /// Not served by the end, so long after it was due: it counts as failed, and this as its latency.
+    Never(Duration),
     /// Told to come back in a slot. One try may be put off and a later one served: this counts tries.
     PutOff,
     /// Refused without a slot, and why: the name of the refusal.
@@ -122,25 +136,45 @@ pub enum Outcome {
     Failed(&'static str),
 }
 
+impl Outcome {
+    /// The same with the stream's own limit.
+    fn within(self, limit: Option<Duration>) -> Self {
+        match self {
+            Self::Done(latency) if limit.is_some_and(|limit| latency > limit) => Self::Late(latency),
+            other => other,
+        }
+    }
+}
+
 /// Counts of one stream in one second.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Counts {
     /// Due.
     pub offered: u64,
-    /// Served in the end.
+    /// Served in the end, and in time.
     pub done: u64,
+    /// Served after its time; counted in `failed` as well.
+    #[serde(default)]
+    pub late: u64,
     /// Tries that were put off with a slot.
     pub put_off: u64,
     /// Tries that were refused without one.
     pub refused: u64,
-    /// Without an answer.
+    /// Without an answer in time. Of those who try again this counts tries.
     pub failed: u64,
 }
 
 impl Counts {
-    fn add(&mut self, other: &Self) {
+    /// What was due and never served: nobody knows how long it would have taken.
+    pub fn never(&self) -> u64 {
+        self.offered.saturating_sub(self.done + self.late)
+    }
+
+    /// Adds other ones.
+    pub fn add(&mut self, other: &Self) {
         self.offered += other.offered;
         self.done += other.done;
+        self.late += other.late;
         self.put_off += other.put_off;
         self.refused += other.refused;
         self.failed += other.failed;
@@ -198,23 +232,27 @@ impl Tally {
 
     /// What was due at `due` has ended (or one try of it has), at `now`.
     pub fn on_outcome(&mut self, stream: Stream, due: Instant, now: Instant, outcome: Outcome) {
+        let outcome = outcome.within(stream.limit());
         self.live.on_outcome(stream, &outcome);
         let phase = self.timing.phase(due);
         match outcome {
             Outcome::Done(latency) => {
                 self.slice(stream, now).served += 1;
-                let slice = self.slice(stream, due);
-                slice.due.done += 1;
-                slice.latencies.get_or_insert_default().record(latency);
-                self.track(stream).latencies.entry(phase).or_default().record(latency);
+                self.slice(stream, due).due.done += 1;
+                self.on_latency(stream, due, latency);
             }
             Outcome::Late(latency) => {
-                let slice = self.slice(stream, due);
-                slice.due.failed += 1;
-                slice.latencies.get_or_insert_default().record(latency);
-                let track = self.track(stream);
-                track.latencies.entry(phase).or_default().record(latency);
-                *track.reasons.entry((phase, "late")).or_default() += 1;
+                self.slice(stream, now).served += 1;
+                let counts = &mut self.slice(stream, due).due;
+                counts.late += 1;
+                counts.failed += 1;
+                self.on_latency(stream, due, latency);
+                *self.track(stream).reasons.entry((phase, "late")).or_default() += 1;
+            }
+            Outcome::Never(latency) => {
+                self.slice(stream, due).due.failed += 1;
+                self.on_latency(stream, due, latency);
+                *self.track(stream).reasons.entry((phase, "never")).or_default() += 1;
             }
             Outcome::PutOff => {
                 self.slice(stream, now).turned_away += 1;
@@ -230,6 +268,12 @@ impl Tally {
                 *self.track(stream).reasons.entry((phase, why)).or_default() += 1;
             }
         }
+    }
+
+    fn on_latency(&mut self, stream: Stream, due: Instant, latency: Duration) {
+        let phase = self.timing.phase(due);
+        self.slice(stream, due).latencies.get_or_insert_default().record(latency);
+        self.track(stream).latencies.entry(phase).or_default().record(latency);
     }
 
     /// Adds what another thread has seen.
@@ -321,5 +365,32 @@ mod tests {
         assert!(all.latencies(Stream::Talk, Phase::Storm).is_none());
         assert_eq!(all.tracks()[&Stream::Talk].slices[2].served, 1);
         assert_eq!(live.counts(Stream::Talk).refused, 1);
+    }
+
+    #[test]
+    fn who_waits_too_long_was_served_late_and_who_is_never_served_has_no_latency() {
+        let s = Duration::from_secs;
+        let mut tally = Tally::new(Timing::new(Instant::now(), s(2), s(30), s(2)), Arc::default());
+        let due = tally.timing().storm_begin();
+        for stream in [Stream::LookLogin, Stream::WakeLogin] {
+            for latency in [Some(1), Some(11), None] {
+                tally.on_offered(stream, due);
+                let Some(latency) = latency.map(s) else { continue };
+                tally.on_outcome(stream, due, due + latency, Outcome::Done(latency));
+            }
+        }
+        let looked = tally.counts(Stream::LookLogin, Phase::Storm);
+        assert_eq!((looked.done, looked.late, looked.failed, looked.never()), (1, 1, 1, 1));
+        let woken = tally.counts(Stream::WakeLogin, Phase::Storm);
+        assert_eq!((woken.done, woken.late, woken.failed, woken.never()), (2, 0, 0, 1));
+        for stream in [Stream::LookLogin, Stream::WakeLogin] {
+            assert_eq!(tally.latencies(stream, Phase::Storm).unwrap().len(), 2);
+            assert_eq!(tally.tracks()[&stream].slices[13].served, 1, "served, if too late");
+        }
+        tally.on_offered(Stream::Talk, due);
+        tally.on_outcome(Stream::Talk, due, due + s(9), Outcome::Never(s(9)));
+        let talk = tally.counts(Stream::Talk, Phase::Storm);
+        assert_eq!((talk.failed, talk.never()), (1, 1));
+        assert!(tally.tracks()[&Stream::Talk].slices.iter().all(|slice| slice.served == 0));
     }
 }

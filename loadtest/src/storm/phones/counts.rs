@@ -136,9 +136,13 @@ impl Counts {
         self.tally.on_outcome(login(side), due, now, Outcome::Done(latency));
     }
 
-    /// What a client asked for, once it was in.
-    pub fn on_errand(&mut self, side: Side, due: Instant, now: Instant, outcome: Outcome) {
+    /// A client is in and asks for something.
+    pub fn on_errand_due(&mut self, side: Side, due: Instant) {
         self.tally.on_offered(errand(side), due);
+    }
+
+    /// What came of it. A run that ends before leaves it as it is: asked for, and never answered.
+    pub fn on_errand(&mut self, side: Side, due: Instant, now: Instant, outcome: Outcome) {
         self.tally.on_outcome(errand(side), due, now, outcome);
     }
 

@@ -237,6 +237,7 @@ impl Play {
         let Visit { phone, kind, due, .. } = visit;
         let Some(of) = self.kinds.get(kind) else { return };
         self.counts.on_in(of.side, due, at, tried);
+        self.counts.on_errand_due(of.side, at);
         self.tasks.spawn_local(async move {
             let (answered_at, outcome) = errand::fetch(&mut session, at).await;
             Report::Asked { kind, phone, session, due: at, at: answered_at, outcome }

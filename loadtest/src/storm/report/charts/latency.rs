@@ -69,6 +69,18 @@ pub fn keys(quiet: Option<f64>) -> Vec<Key> {
     keys
 }
 
+const NOTE: &str =
+    "Each line is ten times the one below. By when things were due, waits and all tries counted.";
+
+/// Those whose latency is in no line, because it had no end. A message of a conversation counts with the time until the end of the run.
+fn never(run: &Run, stream: Stream) -> String {
+    let phases = run.streams.get(&stream).into_iter().flat_map(|figures| figures.phases.values());
+    match phases.map(|phase| phase.counts.never()).sum::<u64>() {
+        never if never == 0 || stream == Stream::Talk => String::new(),
+        never => format!(" Not in it: {} that were never served.", words::count(never as f64)),
+    }
+}
+
 /// The chart of a stream; `height` of its plot.
 pub fn chart(run: &Run, timeline: &Timeline, stream: Stream, height: f64) -> String {
     let title = format!("Latency of {}", stream.title());
@@ -78,12 +90,8 @@ pub fn chart(run: &Run, timeline: &Timeline, stream: Stream, height: f64) -> Str
     }
     let quiet = quiet_p99_ms(run, stream);
     let scale = Scale::log(latency.values().chain(quiet));
-    let chart = Chart {
-        title: &title,
-        note: "Each line is ten times the one below. By when things were due, waits and all tries counted.",
-        keys: keys(quiet),
-        readings: latency.readings(),
-    };
+    let note = format!("{NOTE}{}", never(run, stream));
+    let chart = Chart { title: &title, note: &note, keys: keys(quiet), readings: latency.readings() };
     chart.drawn(timeline, |size| {
         drawn(run, &latency, Frame { size, height, span_s: (timeline.from_s, timeline.to_s), scale, quiet })
     })

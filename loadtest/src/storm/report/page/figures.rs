@@ -49,7 +49,7 @@ pub fn streams(run: &Run) -> String {
         .map(|share| format!("<th class=\"n\">{}</th>", quantile_name(*share)))
         .collect();
     format!(
-        "<div class=\"box scroll\"><table><thead><tr><th>traffic</th><th>phase</th><th class=\"n\">offered</th><th class=\"n\">served</th><th class=\"n\">put off</th><th class=\"n\">refused</th><th class=\"n\">no answer</th>{heads}</tr></thead><tbody>{rows}</tbody></table><p class=\"note\">Latencies in milliseconds. Put off and refused count tries; no answer includes answers that came too late.</p></div>"
+        "<div class=\"box scroll\"><table><thead><tr><th>traffic</th><th>phase</th><th class=\"n\">offered</th><th class=\"n\">served</th><th class=\"n\">put off</th><th class=\"n\">refused</th><th class=\"n\">no answer</th><th class=\"n\">never served</th>{heads}</tr></thead><tbody>{rows}</tbody></table><p class=\"note\">Latencies in milliseconds. Put off and refused count tries; no answer includes answers that came too late. Who was never served by the end of the run is in no latency; only messages of conversations are, with the time until then.</p></div>"
     )
 }
 
@@ -68,7 +68,8 @@ fn stream_rows(stream: Stream, figures: &StreamFigures) -> String {
 
 fn row(title: &str, phase: Phase, figures: &PhaseFigures) -> String {
     let counts = figures.counts;
-    let numbers = [counts.offered, counts.done, counts.put_off, counts.refused, counts.failed];
+    let numbers =
+        [counts.offered, counts.done, counts.put_off, counts.refused, counts.failed, counts.never()];
     let numbers = numbers.map(|number| format!("<td class=\"n\">{}</td>", count(number as f64))).concat();
     let latencies: String = QUANTILES
         .iter()
