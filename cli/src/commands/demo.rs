@@ -49,7 +49,7 @@ pub fn run(args: &DemoArgs, output: Output) -> Result<(), Failure> {
         messages_per_s: None,
     };
     let folder = Folder::prepared(&args.out, &[scenario.policy()])?;
-    let run = Storm::new(&storm, output).run(scenario, None)?;
+    let run = Storm::new(&storm, output).with_conversation().run(scenario, None)?;
     output.result(&run.summary, || report::terminal(&run, ink(output)))?;
     let runs = [run];
     folder.write(&runs, output)?;

@@ -1,6 +1,8 @@
 //! What the terminal shows while a run goes on: counters that every driver thread adds to and nobody waits for.
 
-use std::sync::atomic::{AtomicU8, AtomicU64, Ordering};
+use std::sync::Mutex;
+use std::sync::atomic::{AtomicU8, AtomicU64, AtomicUsize, Ordering};
+use std::time::Duration;
 
 use buslane_shared::wire::Posture;
 
@@ -34,11 +36,27 @@ pub struct StreamCounts {
     pub latency_us: u64,
 }
 
-/// The counters of a run.
+/// A message of a conversation that has just arrived.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Heard {
+    /// Who sent it.
+    pub from: String,
+    /// Who has it now.
+    pub to: String,
+    /// What it says.
+    pub text: String,
+    /// How long it took, from when it was due.
+    pub took: Duration,
+}
+
+/// The counters of a run, and a few of its messages for whoever asks for them.
 #[derive(Debug, Default)]
 pub struct Live {
     streams: [StreamCounters; Stream::COUNT],
     posture: AtomicU8,
+    /// So many messages are still to be shown.
+    wanted: AtomicUsize,
+    heard: Mutex<Vec<Heard>>,
 }
 
 impl Live {
@@ -74,6 +92,27 @@ impl Live {
         Posture::try_from(i32::from(self.posture.load(Ordering::Relaxed))).unwrap_or_default()
     }
 
+    /// The next `count` messages are to be kept. Those that were kept before.
+    pub fn swap_heard(&self, count: usize) -> Vec<Heard> {
+        // Nobody panics while it is held; were it so, nothing would be shown.
+        let Ok(mut heard) = self.heard.lock() else { return Vec::new() };
+        self.wanted.store(count, Ordering::Relaxed);
+        std::mem::take(&mut *heard)
+    }
+
+    /// A message arrived. It is only looked at when somebody wants to see it; where nobody does this costs one load.
+    pub fn on_heard(&self, heard: impl FnOnce() -> Heard) {
+        if self.wanted.load(Ordering::Relaxed) == 0 {
+            return;
+        }
+        // Whoever shows them may be at it: then this one is not shown. What is wanted changes under the lock only.
+        let Ok(mut kept) = self.heard.try_lock() else { return };
+        if let Some(left) = self.wanted.load(Ordering::Relaxed).checked_sub(1) {
+            self.wanted.store(left, Ordering::Relaxed);
+            kept.push(heard());
+        }
+    }
+
     /// The counters of a stream now.
     pub fn counts(&self, stream: Stream) -> StreamCounts {
         let Some(of) = self.streams.get(stream.index()) else { return StreamCounts::default() };
@@ -86,5 +125,28 @@ impl Live {
             failed: read(&of.failed),
             latency_us: read(&of.latency_us),
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn messages_are_kept_only_for_whoever_asks_and_only_as_many() {
+        let live = Live::default();
+        let heard = |text: &str| Heard {
+            from: "a".to_owned(),
+            to: "b".to_owned(),
+            text: text.to_owned(),
+            took: Duration::from_millis(2),
+        };
+        live.on_heard(|| unreachable!("nobody asks"));
+        assert!(live.swap_heard(2).is_empty());
+        for text in ["one", "two", "three"] {
+            live.on_heard(|| heard(text));
+        }
+        assert_eq!(live.swap_heard(0), [heard("one"), heard("two")]);
+        live.on_heard(|| unreachable!("nobody asks any more"));
     }
 }

@@ -7,6 +7,7 @@
 //!
 //! It must never send less because the server is slow: what is due waits in the speaker's outbox, and its time runs.
 
+mod lines;
 mod metronome;
 mod speaker;
 
@@ -113,12 +114,13 @@ impl Shared {
         Witness { device, room }
     }
 
-    fn on_received(&mut self, conversation: u32, number: u32, now: Instant) {
-        // What was given up already, or comes twice, is the checker's business.
-        let Some(due) = self.on_the_way.remove(&(conversation, number)) else { return };
+    /// How long it was on its way. What was given up already, or comes twice, is the checker's business.
+    fn on_received(&mut self, conversation: u32, number: u32, now: Instant) -> Option<Duration> {
+        let due = self.on_the_way.remove(&(conversation, number))?;
         let latency = now.saturating_duration_since(due);
         let outcome = if latency <= self.deadline { Outcome::Done(latency) } else { Outcome::Late(latency) };
         self.tally.on_outcome(Stream::Talk, due, now, outcome);
+        Some(latency)
     }
 
     /// What has not arrived by the end is as late as the run was long.

@@ -1,14 +1,15 @@
 //! What a person sees while a storm goes on: the phase, the posture, how conversations fare and what is turned away.
 //!
 //! On a terminal three lines that change twice a second, elsewhere a line every five seconds, with `--json` nothing. Figures
-//! are means of the last three seconds, so that they can be read.
+//! are means of the last three seconds, so that they can be read. Below them, for whoever wants to see that people talk on, a few of
+//! their messages.
 
 use std::collections::VecDeque;
 use std::io::{self, IsTerminal};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use buslane_loadtest::storm::live::{Live, StreamCounts};
+use buslane_loadtest::storm::live::{Heard, Live, StreamCounts};
 use buslane_loadtest::storm::run::Progress;
 use buslane_loadtest::storm::tally::Stream;
 use buslane_loadtest::storm::timing::{Phase, Timing};
@@ -16,7 +17,7 @@ use buslane_shared::wire::Posture;
 use indicatif::{MultiProgress, ProgressBar, ProgressDrawTarget, ProgressStyle};
 use tokio::task::JoinHandle;
 
-use crate::output::Output;
+use crate::output::{Output, printable};
 
 /// Between two pictures on a terminal.
 const EVERY: Duration = Duration::from_millis(500);
@@ -27,16 +28,30 @@ const LINE_EVERY: Duration = Duration::from_secs(5);
 /// Pictures over which a figure is a mean.
 const MEAN_OF: usize = 6;
 
+/// Messages that are shown at a time, and new ones in each picture: as many as can be read.
+const MESSAGES: usize = 5;
+const MESSAGES_NEW: usize = 1;
+
+/// What is shown of a storm.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Sight {
+    /// How it goes.
+    Figures,
+    /// What people say to each other as well, on a terminal.
+    Conversation,
+}
+
 /// The picture of one run. It disappears with the value.
 pub struct Screen {
     output: Output,
+    sight: Sight,
     ticker: Option<JoinHandle<()>>,
 }
 
 impl Screen {
     /// An empty one.
-    pub fn new(output: Output) -> Self {
-        Self { output, ticker: None }
+    pub fn new(output: Output, sight: Sight) -> Self {
+        Self { output, sight, ticker: None }
     }
 
     /// Shows how far a run is.
@@ -53,7 +68,7 @@ impl Screen {
             Progress::Begun(timing, live) => {
                 self.clear();
                 if !self.output.json {
-                    self.ticker = Some(tokio::spawn(show(timing, live, self.output)));
+                    self.ticker = Some(tokio::spawn(show(timing, live, self.output, self.sight)));
                 }
             }
         }
@@ -72,7 +87,7 @@ impl Drop for Screen {
     }
 }
 
-async fn show(timing: Timing, live: Arc<Live>, output: Output) {
+async fn show(timing: Timing, live: Arc<Live>, output: Output, sight: Sight) {
     let mut view = View::new(timing, live);
     if !io::stderr().is_terminal() {
         loop {
@@ -84,11 +99,14 @@ async fn show(timing: Timing, live: Arc<Live>, output: Output) {
             }
         }
     }
-    let bars = Bars::new();
+    let bars = Bars::new(sight);
     loop {
         tokio::time::sleep(EVERY).await;
         let now = Instant::now();
         view.look(now);
+        if sight == Sight::Conversation {
+            view.listen();
+        }
         bars.draw(&view, now);
     }
 }
@@ -98,10 +116,11 @@ struct Bars {
     all: MultiProgress,
     phase: ProgressBar,
     lines: Vec<ProgressBar>,
+    messages: Vec<ProgressBar>,
 }
 
 impl Bars {
-    fn new() -> Self {
+    fn new(sight: Sight) -> Self {
         let all = MultiProgress::with_draw_target(ProgressDrawTarget::stderr());
         let phase = all.add(ProgressBar::new(1));
         // The templates are constants; were one wrong, the default style would do.
@@ -116,7 +135,9 @@ impl Bars {
             line
         };
         let lines = (0..2).map(line).collect();
-        Self { all, phase, lines }
+        let messages = if sight == Sight::Conversation { MESSAGES } else { 0 };
+        let messages = (0..messages).map(line).collect();
+        Self { all, phase, lines, messages }
     }
 
     fn draw(&self, view: &View, now: Instant) {
@@ -127,6 +148,9 @@ impl Bars {
         self.phase.set_message(phase);
         for (line, text) in self.lines.iter().zip(others) {
             line.set_message(text);
+        }
+        for (line, message) in self.messages.iter().zip(&view.messages) {
+            line.set_message(message.clone());
         }
     }
 }
@@ -144,11 +168,23 @@ struct View {
     live: Arc<Live>,
     looks: VecDeque<(Instant, [StreamCounts; Stream::COUNT])>,
     line_at: Instant,
+    /// The newest last.
+    messages: VecDeque<String>,
 }
 
 impl View {
     fn new(timing: Timing, live: Arc<Live>) -> Self {
-        Self { timing, live, looks: VecDeque::with_capacity(MEAN_OF + 1), line_at: timing.begin() }
+        let (looks, messages) =
+            (VecDeque::with_capacity(MEAN_OF + 1), VecDeque::with_capacity(MESSAGES + MESSAGES_NEW));
+        Self { timing, live, looks, line_at: timing.begin(), messages }
+    }
+
+    /// Takes what was said, and asks for more.
+    fn listen(&mut self) {
+        self.messages.extend(self.live.swap_heard(MESSAGES_NEW).iter().map(message));
+        while self.messages.len() > MESSAGES {
+            self.messages.pop_front();
+        }
     }
 
     fn look(&mut self, now: Instant) {
@@ -241,6 +277,17 @@ impl View {
     }
 }
 
+/// What somebody said. It came over the network.
+fn message(heard: &Heard) -> String {
+    let ms = heard.took.as_secs_f64() * 1e3;
+    format!(
+        "  {} to {}: {}  ({ms:.1} ms)",
+        printable(&heard.from),
+        printable(&heard.to),
+        printable(&heard.text)
+    )
+}
+
 /// As operators see it.
 fn posture(posture: Posture) -> &'static str {
     match posture {
@@ -284,5 +331,24 @@ mod tests {
         }
         assert!(view.lines(begin + s(12)).iter().any(|line| line.contains("nothing arrived")));
         assert_eq!(view.looks.len(), MEAN_OF + 1);
+    }
+
+    #[test]
+    fn people_are_heard_and_the_oldest_goes() {
+        let live = Arc::new(Live::default());
+        let s = Duration::from_secs;
+        let mut view = View::new(Timing::new(Instant::now(), s(1), s(1), s(1)), live.clone());
+        view.listen();
+        assert!(view.messages.is_empty());
+        for n in 0..MESSAGES + 2 {
+            let text = format!("{n}: all right?\u{1b}[2J");
+            let took = Duration::from_micros(2_340);
+            live.on_heard(|| Heard { from: "mina".to_owned(), to: "jun".to_owned(), text, took });
+            view.listen();
+        }
+        let last = view.messages.back().unwrap();
+        assert_eq!(last, "  mina to jun: 6: all right?\\u{1b}[2J  (2.3 ms)");
+        assert_eq!(view.messages.len(), MESSAGES);
+        assert!(view.messages[0].contains("2: all right"), "{:?}", view.messages);
     }
 }

@@ -16,7 +16,7 @@ use tokio_util::sync::CancellationToken;
 
 use super::files::{FileArgs, Files};
 use super::plan::{POLICIES, StormArgs};
-use super::screen::Screen;
+use super::screen::{Screen, Sight};
 use crate::commands::block_on;
 use crate::failure::{Exit, Failure};
 use crate::output::Output;
@@ -116,12 +116,25 @@ pub struct Storm<'a> {
     measured: Option<(Capacity, Costs)>,
     /// Processors are divided once: afterwards this process sees only its own.
     layout: Option<Layout>,
+    sight: Sight,
 }
 
 impl<'a> Storm<'a> {
     /// Nothing is started yet.
     pub fn new(args: &'a StormArgs, output: Output) -> Self {
-        Self { args, output, stop: CancellationToken::new(), measured: None, layout: None }
+        Self {
+            args,
+            output,
+            stop: CancellationToken::new(),
+            measured: None,
+            layout: None,
+            sight: Sight::Figures,
+        }
+    }
+
+    /// Shows what people say to each other as well.
+    pub fn with_conversation(self) -> Self {
+        Self { sight: Sight::Conversation, ..self }
     }
 
     /// Runs one. What the server can do is measured in the first.
@@ -156,7 +169,7 @@ impl<'a> Storm<'a> {
                 super::probe::gateway(target).await?;
             }
             let stopper = tokio::spawn(until_stopped(self.stop.clone()));
-            let mut screen = Screen::new(self.output);
+            let mut screen = Screen::new(self.output, self.sight);
             let ran = run::run(plan, self.stop.clone(), |progress| screen.on(progress)).await;
             drop(screen);
             stopper.abort();

@@ -15,9 +15,10 @@ use buslane_shared::wire::{self, client_frame, event, message, request, server_f
 use bytes::{BufMut, Bytes, BytesMut};
 use tokio::sync::Notify;
 
-use super::Shared;
+use super::{Shared, lines};
 use crate::storm::fleet::Phone;
 use crate::storm::history::{Continuity, Device, Room};
+use crate::storm::live::Heard;
 use crate::storm::net::{Net, Turned};
 use crate::storm::scenario::Side;
 use crate::storm::stage::Stage;
@@ -339,7 +340,7 @@ impl Talking {
     async fn hear(&mut self, speaker: &mut Speaker, line: &mut Line, frame: wire::ServerFrame) {
         match frame.kind {
             Some(server_frame::Kind::Answer(answer)) => self.on_answer(speaker, line, answer),
-            Some(server_frame::Kind::Event(event)) => self.on_event(line, event).await,
+            Some(server_frame::Kind::Event(event)) => self.on_event(speaker, line, event).await,
             Some(server_frame::Kind::GoAway(go_away)) => {
                 line.going_away = go_away.code() == wire::RefusalCode::Draining;
             }
@@ -377,21 +378,13 @@ impl Talking {
         }
     }
 
-    async fn on_event(&mut self, line: &mut Line, event: wire::Event) {
+    async fn on_event(&mut self, speaker: &Speaker, line: &mut Line, event: wire::Event) {
         line.last_event = event.no;
         line.unseen += 1;
         match event.kind {
             Some(event::Kind::Delivery(delivery)) => {
                 if let Some(message) = &delivery.message {
-                    let mut shared = self.shared.borrow_mut();
-                    shared.record.on_delivery(self.witness.device, message, Instant::now());
-                }
-                let numbers = delivery.message.and_then(|message| match message.content {
-                    Some(message::Content::Body(body)) => numbers(&body),
-                    _ => None,
-                });
-                if let Some((conversation, number)) = numbers {
-                    self.shared.borrow_mut().on_received(conversation, number, Instant::now());
+                    self.on_message(speaker, message);
                 }
             }
             Some(event::Kind::Behind(_)) => {
@@ -408,6 +401,24 @@ impl Talking {
             // A session that is over is noticed by its reader.
             let _ = line.write(client_frame::Kind::Seen(line.last_event)).await;
         }
+    }
+}
+
+impl Talking {
+    /// One of the other person, or one's own.
+    fn on_message(&mut self, speaker: &Speaker, message: &wire::Message) {
+        let now = Instant::now();
+        self.shared.borrow_mut().record.on_delivery(self.witness.device, message, now);
+        let Some(message::Content::Body(body)) = &message.content else { return };
+        let Some((conversation, number)) = numbers(body) else { return };
+        let took = self.shared.borrow_mut().on_received(conversation, number, now);
+        let Some(took) = took else { return };
+        self.stage.live.on_heard(|| Heard {
+            from: message.sender.clone(),
+            to: speaker.phone.user.to_string(),
+            text: text(body),
+            took,
+        });
     }
 }
 
@@ -428,13 +439,25 @@ async fn sleep_until(at: Option<tokio::time::Instant>) {
     }
 }
 
-/// Conversation and number, then padding: the other side knows from them when it was due.
+/// Conversation and number, from which the other side knows when it was due, then what is said, then spaces; as much of it as
+/// there is room for.
 fn body(conversation: u32, number: u32, bytes: usize) -> Bytes {
-    let mut body = BytesMut::with_capacity(bytes.max(NUMBERS_BYTES));
+    let bytes = bytes.max(NUMBERS_BYTES);
+    let mut body = BytesMut::with_capacity(bytes.max(BODY_BYTES_USUAL));
     body.put_u32(conversation);
     body.put_u32(number);
-    body.resize(bytes.max(NUMBERS_BYTES), b'.');
+    body.extend_from_slice(lines::line(conversation, number).as_bytes());
+    body.resize(bytes, b' ');
     body.freeze()
+}
+
+/// A body that has room for what is said; others are made in one more step.
+const BODY_BYTES_USUAL: usize = 64;
+
+/// What is said in a body.
+fn text(body: &[u8]) -> String {
+    let said = body.split_at_checked(NUMBERS_BYTES).map_or(&[][..], |(_, said)| said);
+    String::from_utf8_lossy(said).trim_end().to_owned()
 }
 
 /// Bytes of the two numbers.
@@ -454,6 +477,10 @@ mod tests {
     fn a_body_says_which_message_it_is() {
         let body = body(3, 70_000, 200);
         assert_eq!((body.len(), numbers(&body)), (200, Some((3, 70_000))));
+        assert_eq!(text(&body), lines::line(3, 70_000));
+        let short = super::body(3, 1, 12);
+        assert_eq!((short.len(), numbers(&short), text(&short).len()), (12, Some((3, 1)), 4));
+        assert_eq!((super::body(3, 1, 0).len(), text(b"short").as_str()), (NUMBERS_BYTES, ""));
         assert_eq!(numbers(b"short"), None);
     }
 }
