@@ -8,6 +8,7 @@ use std::io;
 use std::ops::Range;
 use std::path::{Path, PathBuf};
 
+use buslane_shared::nearest::did_you_mean;
 use serde::de::DeserializeOwned;
 use toml::de::{DeTable, DeValue};
 
@@ -121,27 +122,7 @@ fn explain(message: &str) -> String {
     let Some(unknown) = quoted.next().filter(|_| message.starts_with("unknown ")) else {
         return message.to_owned();
     };
-    match quoted.map(|known| (distance(unknown, known), known)).min() {
-        // Where half of a short name is wrong any other is as likely: the message lists what there is.
-        Some((distance, known)) if distance <= 3 && distance * 2 < known.len() => {
-            format!("{message}; did you mean `{known}`?")
-        }
-        _ => message.to_owned(),
-    }
-}
-
-/// Levenshtein's distance of two keys.
-fn distance(a: &str, b: &str) -> usize {
-    let mut row: Vec<usize> = (0..=b.chars().count()).collect();
-    for (i, x) in a.chars().enumerate() {
-        let mut next = vec![i + 1];
-        for ((y, above_left), above) in b.chars().zip(&row).zip(row.iter().skip(1)) {
-            let left = next.last().copied().unwrap_or(usize::MAX);
-            next.push((above_left + usize::from(x != y)).min(above + 1).min(left + 1));
-        }
-        row = next;
-    }
-    row.last().copied().unwrap_or(0)
+    format!("{message}{}", did_you_mean(unknown, quoted))
 }
 
 fn line_at(text: &str, offset: usize) -> usize {

@@ -14,6 +14,7 @@ pub mod mailbox;
 pub mod mark;
 pub mod membership;
 pub mod metric;
+pub mod nearest;
 pub mod notify;
 pub mod overload;
 pub mod proof;

@@ -7,7 +7,6 @@ mod check;
 pub mod file;
 pub mod known;
 mod lasting;
-mod nearest;
 mod place;
 pub mod rate;
 

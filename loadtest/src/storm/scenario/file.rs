@@ -8,9 +8,10 @@ use std::io::{self, Read};
 use std::ops::Range;
 use std::path::Path;
 
+use buslane_shared::nearest::did_you_mean;
+
 use super::Scenario;
 use super::check::check;
-use super::nearest::did_you_mean;
 use super::place::{key_at, line_at, line_of};
 
 /// Far above any real scenario, so that a wrong path (a log, a device) fails at once.

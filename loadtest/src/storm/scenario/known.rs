@@ -2,9 +2,10 @@
 
 use std::path::Path;
 
+use buslane_shared::nearest::did_you_mean;
+
 use super::Scenario;
 use super::file::{ScenarioError, load, parse};
-use super::nearest::did_you_mean;
 use crate::storm::demo;
 
 /// Name and text of each, the usual ones first.

@@ -1,7 +1,8 @@
 //! Whether what must hold can be found out: figures that exist, that this scenario measures, with a limit on the right side.
 
+use buslane_shared::nearest::did_you_mean;
+
 use super::List;
-use crate::storm::scenario::nearest::did_you_mean;
 use crate::storm::scenario::{Event, Limit, Scenario, Side};
 use crate::storm::thresholds::{Better, FIGURES, Figure};
 

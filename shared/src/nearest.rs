@@ -1,4 +1,5 @@
-//! What somebody may have meant who wrote a name that is not known.
+//! What somebody may have meant who wrote a name that is not known: in a configuration, a scenario, a command line. It must never guess
+//! what is no likelier than anything else.
 
 /// The most like it, if it is like enough to be meant.
 pub fn nearest<'a>(wrong: &str, known: impl IntoIterator<Item = &'a str>) -> Option<&'a str> {
