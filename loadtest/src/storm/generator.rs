@@ -3,7 +3,6 @@
 //! It works in two steps. First it prepares (enrols phones, opens sessions), as long as that takes; then all generators are
 //! told the same [`Timing`] and begin together. A thread that fails ends the run with its error, never silently.
 
-use std::future::Future;
 use std::thread::JoinHandle;
 
 use anyhow::Context;
@@ -17,7 +16,9 @@ use super::timing::Timing;
 pub struct Generator<T> {
     name: &'static str,
     ready: Option<oneshot::Receiver<()>>,
-    thread: JoinHandle<anyhow::Result<T>>,
+    /// A channel and no blocking join: whoever stops waiting is not held up by a thread that goes on.
+    ended: oneshot::Receiver<anyhow::Result<T>>,
+    thread: JoinHandle<()>,
 }
 
 /// The run was given up before it began: another generator failed, or the caller wanted no more of it.
@@ -54,19 +55,16 @@ impl<T: Send + 'static> Generator<T> {
         F: Future<Output = anyhow::Result<T>>,
     {
         let (ready, is_ready) = oneshot::channel();
+        let (end, ended) = oneshot::channel();
         let cue = Cue { ready, timing };
         let thread = std::thread::Builder::new()
             .name(format!("load-{name}"))
             .spawn(move || {
-                place.take().with_context(|| format!("the thread of {name}"))?;
-                let runtime = tokio::runtime::Builder::new_current_thread()
-                    .enable_all()
-                    .build()
-                    .context("no runtime for a driver thread")?;
-                runtime.block_on(work(cue)).with_context(|| format!("generator {name}"))
+                // Nobody listens any more: the run was given up.
+                let _ = end.send(on_this_thread(name, &place, work, cue));
             })
             .context("no thread for the driver")?;
-        Ok(Self { name, ready: Some(is_ready), thread })
+        Ok(Self { name, ready: Some(is_ready), ended, thread })
     }
 
     /// Waits until it is prepared. Its error, if it has failed.
@@ -83,10 +81,20 @@ impl<T: Send + 'static> Generator<T> {
 
     /// Waits for its end.
     pub async fn finish(self) -> anyhow::Result<T> {
-        let (name, thread) = (self.name, self.thread);
-        let joined = tokio::task::spawn_blocking(move || thread.join()).await?;
-        joined.map_err(|_| anyhow::anyhow!("generator {name} panicked"))?
+        self.ended.await.map_err(|_| anyhow::anyhow!("generator {} panicked", self.name))?
     }
+}
+
+/// Everything that it spawned has ended when this returns.
+fn on_this_thread<T, W, F>(name: &str, place: &Place, work: W, cue: Cue) -> anyhow::Result<T>
+where
+    W: FnOnce(Cue) -> F,
+    F: Future<Output = anyhow::Result<T>>,
+{
+    place.take().with_context(|| format!("the thread of {name}"))?;
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build();
+    let runtime = runtime.context("no runtime for a driver thread")?;
+    runtime.block_on(work(cue)).with_context(|| format!("generator {name}"))
 }
 
 #[cfg(test)]
@@ -112,5 +120,39 @@ mod tests {
         let s = Duration::from_secs;
         go.send_replace(Some(Timing::new(Instant::now(), s(1), s(1), s(1))));
         assert_eq!(good.finish().await.unwrap(), 3);
+    }
+
+    async fn panics_on_purpose() -> anyhow::Result<()> {
+        panic!("on purpose")
+    }
+
+    #[tokio::test]
+    async fn one_that_panics_is_said_to() {
+        let (_go, timing) = watch::channel(None);
+        let generator =
+            Generator::start("test", Place::default(), timing, |_cue| panics_on_purpose()).unwrap();
+        let error = generator.finish().await.unwrap_err().to_string();
+        assert!(error.contains("generator test panicked"), "{error}");
+    }
+
+    #[test]
+    fn whoever_gives_up_is_not_held_up() {
+        let (let_go, held) = std::sync::mpsc::channel::<()>();
+        let (_go, timing) = watch::channel(None);
+        let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
+        let generator = Generator::start("test", Place::default(), timing, move |_cue| async move {
+            held.recv().context("nobody lets go")
+        })
+        .unwrap();
+        let given_up = runtime.block_on(async {
+            tokio::select! {
+                _ = generator.finish() => false,
+                () = std::future::ready(()) => true,
+            }
+        });
+        // This would wait for what the runtime still has to do on a thread of its own.
+        drop(runtime);
+        assert!(given_up);
+        let_go.send(()).unwrap();
     }
 }

@@ -52,8 +52,12 @@ pub struct PhonesOutcome {
     pub tries_of_obedient_deferred: u64,
     /// Clients that wanted in and were not in at the end.
     pub left_outside: u64,
-    /// Sessions that the server ended before the client wanted to leave.
+    /// Sessions that the server ended before the client wanted to leave, without being stopped itself.
     pub closed_by_server: u64,
+    /// The same because it was being stopped.
+    pub drained: u64,
+    /// Sessions that broke without a word from the server.
+    pub broken: u64,
     /// From when a client was due to when its first try began, or to the end where none did: the driver's own delay.
     pub started_late: Lateness,
     /// Seconds of the run in which a try began more than 100 ms late: the driver's processor was the bottleneck.

@@ -40,7 +40,7 @@ const SETTLE: Duration = Duration::from_secs(2);
 /// their idle limit.
 const REST_WITHIN: Duration = Duration::from_secs(60);
 
-/// How often the server is looked at whether it lives.
+/// How often the server is asked whether it is at rest.
 const LOOK_EVERY: Duration = Duration::from_millis(250);
 
 /// What is to be run.
@@ -121,7 +121,7 @@ pub async fn run(
     let prepared = async {
         tokio::select! {
             prepared = cast.prepared() => prepared,
-            died = tested.until_dead() => Err(anyhow::anyhow!(died)),
+            why = tested.until_unwell() => Err(anyhow::anyhow!(why)),
         }
     };
     if let Err(error) = unless_stopped(&stop, prepared).await {
@@ -136,7 +136,7 @@ pub async fn run(
     }
     tokio::time::sleep(SETTLE).await;
     progress(Progress::Step("waiting until the server is at rest"));
-    let restless = unless_stopped(&stop, rest(plan, &tested)).await?;
+    let restless = unless_stopped(&stop, rest(plan, &mut tested)).await?;
     let phases = plan.scenario.phases;
     let seconds = |s: u32| Duration::from_secs(s.into());
     let begin = Instant::now() + Duration::from_millis(100);
@@ -181,12 +181,13 @@ pub async fn run(
 
 /// Waits until nothing of the preparation is felt any more. What is to be noted, if that took too long. Without a processor of its own a
 /// server may never come to rest, beside whatever else there is: nobody waits for that.
-async fn rest(plan: &Plan, tested: &Tested) -> anyhow::Result<Option<String>> {
+async fn rest(plan: &Plan, tested: &mut Tested) -> anyhow::Result<Option<String>> {
     // Whoever operates somebody else's system chooses the moment.
-    let Some(system) = &tested.system else { return Ok(None) };
+    let Some(system) = &mut tested.system else { return Ok(None) };
     let patience = if plan.layout.is_pinned() { REST_WITHIN } else { Duration::ZERO };
     let until = Instant::now() + patience;
     loop {
+        system.is_well().map_err(anyhow::Error::msg)?;
         let posture = system.posture().await?;
         if posture == "normal" {
             return Ok(None);
@@ -218,7 +219,9 @@ async fn calibration(plan: &Plan) -> anyhow::Result<(Capacity, Costs)> {
         "the cost of work on a server that this program did not start cannot be seen: say what it can do with \
          --logins-per-s and --messages-per-s"
     );
-    let system = System::start(system_plan(plan, "calibration", Some("none"))?).await?;
+    let system_plan = system_plan(plan, "calibration", Some("none"))?;
+    let work = system_plan.work.clone();
+    let mut system = System::start(system_plan).await?;
     let burst = plan.scenario.crowd.iter().map(|crowd| crowd.burst).max().unwrap_or(1);
     let measured = calibrate::Plan {
         target: system.target(),
@@ -230,9 +233,15 @@ async fn calibration(plan: &Plan) -> anyhow::Result<(Capacity, Costs)> {
     // It is never told to begin: calibrating is all preparation.
     let generator =
         Generator::start("calibration", plan.layout.driver(), timing, move |_cue| calibrate::run(measured))?;
-    let found = generator.finish().await;
-    system.stop().await?;
-    found
+    let found = tokio::select! {
+        found = generator.finish() => found,
+        why = system.until_unwell() => Err(anyhow::anyhow!(why)),
+    };
+    let stopped = system.stop().await;
+    // Its data would only take room from the run.
+    let _ = std::fs::remove_dir_all(work);
+    let found = found?;
+    stopped.map(|()| found)
 }
 
 /// What a node lets in is bounded by its settings as well: whatever is less counts as its capacity for logins.
@@ -278,14 +287,11 @@ impl Tested {
         Ok(Self { target: system.target(), system: Some(system), watch: Some(watch) })
     }
 
-    /// Ready when the server is dead, with how it ended. Never, for one that is not ours.
-    async fn until_dead(&mut self) -> String {
-        let Some(system) = &mut self.system else { return std::future::pending().await };
-        loop {
-            if let Err(how) = system.is_alive() {
-                return how;
-            }
-            tokio::time::sleep(LOOK_EVERY).await;
+    /// Ready when the server cannot go on, with why. Never, for one that is not ours.
+    async fn until_unwell(&mut self) -> String {
+        match &mut self.system {
+            Some(system) => system.until_unwell().await,
+            None => std::future::pending().await,
         }
     }
 }
@@ -317,7 +323,7 @@ async fn play(
 async fn wait(until: Instant, stage: &Stage, tested: &mut Tested) -> Option<String> {
     tokio::select! {
         () = tokio::time::sleep_until(until.into()) => None,
-        how = tested.until_dead() => Some(format!("the server ended in the middle of the run: {how}")),
+        why = tested.until_unwell() => Some(why),
         () = stage.stop.cancelled() => Some("the run was interrupted".to_owned()),
     }
 }

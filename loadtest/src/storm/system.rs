@@ -5,6 +5,7 @@
 mod admin;
 mod apart;
 mod process;
+mod room;
 mod settings;
 mod up;
 
@@ -28,6 +29,9 @@ use super::stage::{Ports, Target};
 
 /// Programs beside the server at a time: a scenario that starts more is a mistake.
 const NEIGHBOURS_MAX: usize = 16;
+
+/// How often it is looked whether a system can go on.
+const LOOK_EVERY: Duration = Duration::from_millis(250);
 
 /// What is to be started.
 #[derive(Debug, Clone)]
@@ -73,6 +77,7 @@ struct Addresses {
 impl System {
     /// Starts it and waits until it is ready. Settings that the server refuses: its own words are in the error.
     pub async fn start(plan: SystemPlan) -> anyhow::Result<Self> {
+        room::check(&plan.work, room::BYTES_MIN).map_err(anyhow::Error::msg)?;
         let settings = settings::of_up(&plan.settings, plan.policy.as_deref())?;
         let roles = match plan.kind {
             scenario::System::Up => {
@@ -172,6 +177,22 @@ impl System {
     /// `Err`: a process has ended by itself, with how, and what it said last.
     pub fn is_alive(&mut self) -> Result<(), String> {
         self.processes().into_iter().try_for_each(Process::is_alive)
+    }
+
+    /// `Err`: it cannot go on, and why: a process has ended by itself, or its disk is full.
+    pub fn is_well(&mut self) -> Result<(), String> {
+        self.is_alive().map_err(|how| format!("the server ended: {how}"))?;
+        room::check(&self.plan.work, room::BYTES_MIN)
+    }
+
+    /// Ready when it cannot go on, with why.
+    pub async fn until_unwell(&mut self) -> String {
+        loop {
+            if let Err(why) = self.is_well() {
+                return why;
+            }
+            tokio::time::sleep(LOOK_EVERY).await;
+        }
     }
 
     /// Stops all of it in order. A process that does not stop is killed; the first error is told.

@@ -3,6 +3,7 @@
 use std::time::{Duration, Instant};
 
 use super::PhonesOutcome;
+use super::errand::Ended;
 use super::patience::{Manner, Patience};
 use crate::storm::lateness::Lateness;
 use crate::storm::net::Turned;
@@ -30,6 +31,8 @@ struct Sums {
     obedient_deferred: u64,
     tries_of_obedient_deferred: u64,
     closed_by_server: u64,
+    drained: u64,
+    broken: u64,
 }
 
 /// One try.
@@ -147,8 +150,10 @@ impl Counts {
     }
 
     /// A client has left.
-    pub fn on_left(&mut self, closed_by_server: bool) {
-        self.sums.closed_by_server += u64::from(closed_by_server);
+    pub fn on_left(&mut self, ended: Option<Ended>) {
+        self.sums.closed_by_server += u64::from(ended == Some(Ended::Closed));
+        self.sums.drained += u64::from(ended == Some(Ended::Drained));
+        self.sums.broken += u64::from(ended == Some(Ended::Broken));
     }
 
     fn add_tries(&mut self, manner: Manner, tries: u64) {
@@ -169,6 +174,8 @@ impl Counts {
             obedient_deferred,
             tries_of_obedient_deferred,
             closed_by_server,
+            drained,
+            broken,
         } = self.sums;
         PhonesOutcome {
             tally: self.tally,
@@ -181,6 +188,8 @@ impl Counts {
             tries_of_obedient_deferred,
             left_outside,
             closed_by_server,
+            drained,
+            broken,
             started_late: self.started_late,
             saturated_s: self.late_seconds.iter().filter(|late| **late).count() as u64,
         }

@@ -6,6 +6,7 @@ use buslane_client::Error;
 use buslane_client::raw::Session;
 use buslane_shared::wire::{self, request};
 
+use crate::storm::net::Turned;
 use crate::storm::tally::Outcome;
 
 /// How long the answer may take.
@@ -24,9 +25,44 @@ pub async fn fetch(session: &mut Session, due: Instant) -> (Instant, Outcome) {
     (now, outcome)
 }
 
-/// Stays for a while, and leaves. True: the server had ended the session before.
-pub async fn stay_and_leave(session: Box<Session>, stay: Duration) -> bool {
-    let ended = tokio::time::timeout(stay, session.connection.closed()).await.is_ok();
+/// Stays for a while, and leaves. How the session had ended before, if it had.
+pub async fn stay_and_leave(session: Box<Session>, stay: Duration) -> Option<Ended> {
+    let ended = tokio::time::timeout(stay, session.connection.closed()).await.ok();
     session.close();
-    ended
+    ended.map(|how| Ended::of(&Turned::from(how)))
+}
+
+/// How a session ended that its client would have kept.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Ended {
+    /// The server ended it.
+    Closed,
+    /// Because it was being stopped.
+    Drained,
+    /// Nobody said anything.
+    Broken,
+}
+
+impl Ended {
+    fn of(said: &Turned) -> Self {
+        match said {
+            Turned::Refused { name: "draining", .. } => Self::Drained,
+            Turned::Refused { .. } | Turned::PutOff { .. } => Self::Closed,
+            Turned::Silence | Turned::Failed(_) => Self::Broken,
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn only_what_the_server_wanted_is_its_doing() {
+        let refused = |name| Turned::Refused { name, retry_after: None };
+        assert_eq!(Ended::of(&refused("draining")), Ended::Drained);
+        assert_eq!(Ended::of(&refused("disconnected")), Ended::Closed);
+        assert_eq!(Ended::of(&Turned::Failed("reset")), Ended::Broken);
+        assert_eq!(Ended::of(&Turned::Silence), Ended::Broken);
+    }
 }

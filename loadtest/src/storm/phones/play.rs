@@ -12,7 +12,7 @@ use tokio::task::JoinSet;
 use super::PhonesOutcome;
 use super::agenda::Agenda;
 use super::counts::{Counts, Try};
-use super::errand;
+use super::errand::{self, Ended};
 use super::patience::{Manner, Patience};
 use super::pool::Pool;
 use crate::storm::fleet::Phone;
@@ -70,7 +70,7 @@ enum Item {
 enum Report {
     Tried { visit: Box<Visit>, tried: Try, opened: Result<Box<Session>, Turned>, at: Instant },
     Asked { kind: usize, phone: Phone, session: Box<Session>, due: Instant, at: Instant, outcome: Outcome },
-    Left { kind: usize, phone: Phone, closed_by_server: bool },
+    Left { kind: usize, phone: Phone, ended: Option<Ended> },
 }
 
 /// One run.
@@ -207,12 +207,12 @@ impl Play {
                 self.counts.on_errand(of.side, due, at, outcome);
                 let stay = of.stay;
                 self.tasks.spawn_local(async move {
-                    let closed_by_server = errand::stay_and_leave(session, stay).await;
-                    Report::Left { kind, phone, closed_by_server }
+                    let ended = errand::stay_and_leave(session, stay).await;
+                    Report::Left { kind, phone, ended }
                 });
             }
-            Report::Left { kind, phone, closed_by_server } => {
-                self.counts.on_left(closed_by_server);
+            Report::Left { kind, phone, ended } => {
+                self.counts.on_left(ended);
                 let next = self.kinds.get_mut(kind).and_then(|of| of.pool.give_back(phone));
                 if let Some((due, phone)) = next {
                     self.begin_visit(kind, due, phone);

@@ -83,12 +83,15 @@ impl Gathered {
                 flood.not_sent
             ));
         }
-        let broken: u64 = self.outcomes.crowds.iter().flat_map(|crowd| crowd.broken.values()).sum();
-        let drained =
-            self.outcomes.talk.drained + self.outcomes.crowds.iter().map(|crowd| crowd.drained).sum::<u64>();
+        let (phones, crowds) = (self.outcomes.phones.as_ref(), &self.outcomes.crowds);
+        let broken = crowds.iter().flat_map(|crowd| crowd.broken.values()).sum::<u64>()
+            + phones.map_or(0, |phones| phones.broken);
+        let drained = self.outcomes.talk.drained
+            + crowds.iter().map(|crowd| crowd.drained).sum::<u64>()
+            + phones.map_or(0, |phones| phones.drained);
         if broken + drained > 0 {
             notes.push(format!(
-                "{drained} sessions were asked to leave by a node that was being stopped; {broken} sessions of the crowd broke \
+                "{drained} sessions were asked to leave by a node that was being stopped; {broken} sessions of the others broke \
                  without a word."
             ));
         }
@@ -250,7 +253,8 @@ impl Gathered {
 
     fn closed(&self) -> u64 {
         let talk: u64 = self.outcomes.talk.closed_by_server.values().sum();
-        talk + self.outcomes.crowds.iter().map(|crowd| crowd.closed_by_server).sum::<u64>()
+        let crowds: u64 = self.outcomes.crowds.iter().map(|crowd| crowd.closed_by_server).sum();
+        talk + crowds + self.outcomes.phones.as_ref().map_or(0, |phones| phones.closed_by_server)
     }
 
     fn memory(&self) -> Memory {
