@@ -184,3 +184,30 @@ fn held(verdict: Verdict) -> &'static str {
 fn record() -> Result<PathBuf, Failure> {
     Ok(home::home()?.join("drills.jsonl"))
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use buslane_operator::view::DrillView;
+
+    #[test]
+    fn operators_take_what_a_drill_reports_as_it_is() {
+        let drill = Drill {
+            began: "2026-01-01T00:00:00Z".to_owned(),
+            scenario: "demo".to_owned(),
+            against: Some("chat.example.org:7400".to_owned()),
+            scale: 0.5,
+            hypothesis: "it holds".to_owned(),
+            verdict: Verdict::Invalid,
+            fg_success: Some(1.0),
+            fg_p99_ms: Some(2.5),
+            enter_ms: None,
+            exit_s: Some(12.0),
+            lost: Some(0),
+        };
+        let told = json!(drill);
+        let taken: DrillView = serde_json::from_value(told.clone()).unwrap();
+        assert_eq!(taken.check(), Ok(()));
+        assert_eq!(json!(taken), told, "both have the same fields");
+    }
+}

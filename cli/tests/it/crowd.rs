@@ -1,50 +1,22 @@
 //! The surge harness's crowds against a real `up`: they send and fetch, lose their connections or the whole server, come back,
 //! and nothing is lost.
 
-use std::fs;
-use std::os::unix::fs::DirBuilderExt;
-use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use buslane_loadtest::storm::crowd::{self, CrowdOutcome, CrowdPlan};
 use buslane_loadtest::storm::generator::Generator;
 use buslane_loadtest::storm::history::{Findings, Reader, check, read_logs};
-use buslane_loadtest::storm::live::Live;
 use buslane_loadtest::storm::net::Net;
 use buslane_loadtest::storm::scenario::{Crowd, Side};
-use buslane_loadtest::storm::stage::{Place, Stage, Target};
+use buslane_loadtest::storm::stage::{Place, Stage};
 use buslane_loadtest::storm::tally::{Counts, Stream};
 use buslane_loadtest::storm::timing::{Phase, Timing};
-use tokio::runtime::{Builder, Runtime};
 use tokio::sync::watch;
 
+use crate::stage::{runtime, slow_server, stage};
 use crate::support::{Home, Server};
 
-/// A node that takes ten background logins a second from the beginning. How late this machine's timers are says nothing
-/// about it.
-const SLOW: &str = r#"
-[gateway]
-enrolment = "open"
-[session_manager.overload.background]
-logins_per_s_max = 10
-slot_tolerance_ms = 2_000
-[session_manager.overload.thresholds]
-lateness_ms = { guard = 5_000.0, hard = 10_000.0 }
-foreground_wait_ms = { guard = 5_000.0, hard = 10_000.0 }
-sojourn_ms = { guard = 5_000.0, hard = 10_000.0 }
-dependency = { guard = 0.001, hard = 0.0005 }
-"#;
-
 const LIMIT: Duration = Duration::from_secs(30);
-
-fn stage(server: &Server) -> Stage {
-    let target = Target { gate: server.address("gate").to_owned(), ca: server.address("ca").into() };
-    Stage { target, seed: 5, live: Arc::new(Live::default()), stop: Default::default() }
-}
-
-fn runtime() -> Runtime {
-    Builder::new_current_thread().enable_all().build().unwrap()
-}
 
 /// So many things, evenly over the quiet second and the two of the storm.
 fn spread(count: u32) -> Vec<f64> {
@@ -144,9 +116,7 @@ fn crowds_lose_their_connections_and_nothing_else() {
 #[test]
 fn phones_that_were_dropped_come_back_as_fast_as_the_server_takes_them() {
     let home = Home::new();
-    fs::DirBuilder::new().mode(0o700).create(home.data()).unwrap();
-    fs::write(home.data().join("config.toml"), SLOW).unwrap();
-    let server = Server::up(&home);
+    let server = slow_server(&home, "");
     let stage = stage(&server);
     let (go, begun) = watch::channel(None);
     let plan = CrowdPlan { drops: vec![(0.0, 100)], opens_per_s: 8.0, ..plan("phone", Side::Background, 40) };

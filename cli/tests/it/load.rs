@@ -3,7 +3,7 @@
 use std::fs;
 use std::io::{BufRead, BufReader};
 use std::path::{Path, PathBuf};
-use std::process::Child;
+use std::process::{Child, Command, Stdio};
 
 use serde_json::Value;
 
@@ -199,6 +199,51 @@ fn when_the_server_dies_in_the_middle_what_was_measured_is_kept() {
     assert_eq!(run["summary"]["valid"], false);
     assert!(!run["seconds"].as_array().unwrap().is_empty());
     assert!(!run_file.exists(), "the data of the server are gone");
+}
+
+/// Fills the disk of a storm when it goes on, on a file system of its own.
+const FILLED: &str = r#"
+mkdir "$1/disk" && mount -t tmpfs -o size=400m tmpfs "$1/disk" || exit 77
+"$2" load run "$3" --out "$1/out" --work "$1/disk" 2>"$1/said" &
+until grep -q "conversations:" "$1/said" || ! kill -0 $! 2>/dev/null; do sleep 0.1; done
+dd if=/dev/zero of="$1/disk/fill" bs=1M count=250 2>/dev/null
+wait $!
+"#;
+
+#[test]
+fn a_disk_that_fills_up_ends_the_run_and_what_was_measured_is_kept() {
+    let namespace = ["--user", "--map-root-user", "--mount"];
+    if !Command::new("unshare").args(namespace).arg("true").status().is_ok_and(|status| status.success()) {
+        println!("SKIP: no file system of one's own can be made here (unshare {})", namespace.join(" "));
+        return;
+    }
+    let home = Home::new();
+    let file = text(&scenario(&home, &TINY.replace("storm_s = 2", "storm_s = 40")));
+    let ours = home.command::<&str>(&[]);
+    let mut command = Command::new("unshare");
+    command
+        .args(namespace)
+        .args(["sh", "-c", FILLED, "sh", &text(home.path())])
+        .arg(ours.get_program())
+        .arg(file);
+    command
+        .env("BUSLANE_HOME", home.path())
+        .stdin(Stdio::null())
+        .stdout(Stdio::piped())
+        .stderr(Stdio::piped());
+    let ended = said(command.spawn().unwrap());
+    if ended.code == 77 {
+        println!("SKIP: a tmpfs cannot be mounted here: {}", ended.stderr);
+        return;
+    }
+    let said = fs::read_to_string(home.path().join("said")).unwrap();
+    assert_eq!(ended.code, 8, "{said}");
+    assert!(said.contains("MiB left, too little") && said.contains("--work"), "{said}");
+    let run: Value = serde_json::from_slice(&fs::read(out(&home).join("run-buslane.json")).unwrap()).unwrap();
+    let why = run["summary"]["invalid_because"][0].as_str().unwrap();
+    assert!(why.contains("MiB left, too little"), "{why}");
+    assert_eq!(run["summary"]["lost"], 0, "what has a receipt is there");
+    assert!(!run["seconds"].as_array().unwrap().is_empty());
 }
 
 #[test]

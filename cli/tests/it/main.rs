@@ -19,6 +19,7 @@ mod roles;
 mod seat;
 mod secrecy;
 mod simulate;
+mod stage;
 mod start;
 mod support;
 mod surge;

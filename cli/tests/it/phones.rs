@@ -1,57 +1,30 @@
 //! The surge harness's phones against a real `up`: enrolled by the hundred, let in on both ports, put off and let in at their times.
 
-use std::fs;
-use std::os::unix::fs::DirBuilderExt;
-use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use buslane_loadtest::storm::fleet;
 use buslane_loadtest::storm::generator::Generator;
-use buslane_loadtest::storm::live::Live;
 use buslane_loadtest::storm::net::{Net, Turned};
 use buslane_loadtest::storm::phones;
 use buslane_loadtest::storm::scenario::{Logins, Rate, Side};
-use buslane_loadtest::storm::stage::{Place, Stage, Target};
+use buslane_loadtest::storm::stage::Place;
 use buslane_loadtest::storm::tally::Stream;
 use buslane_loadtest::storm::timing::{Phase, Timing};
-use tokio::runtime::{Builder, Runtime};
 use tokio::sync::watch;
 
+use crate::stage::{runtime, slow_server, stage, target};
 use crate::support::{Home, Server};
 
 const LIMIT: Duration = Duration::from_secs(30);
 
-/// A node that takes ten background logins a second from the beginning, and goes back to normal sooner than anybody would want
-/// in earnest: those who do not listen wait for that.
-const SLOW: &str = r#"
-[gateway]
-enrolment = "open"
-[session_manager.overload.background]
-logins_per_s_max = 10
-slot_tolerance_ms = 2_000
+/// It goes back to normal sooner than anybody would want in earnest: those who do not listen wait for that.
+const SOON: &str = r#"
 [session_manager.overload.posture]
 dwell_ms = 2_000
 calm_ms = 500
 ledger_ms = 1_000
 reopen_percent_per_s = 50
-[session_manager.overload.thresholds]
-lateness_ms = { guard = 5_000.0, hard = 10_000.0 }
-foreground_wait_ms = { guard = 5_000.0, hard = 10_000.0 }
-sojourn_ms = { guard = 5_000.0, hard = 10_000.0 }
-dependency = { guard = 0.001, hard = 0.0005 }
 "#;
-
-fn target(server: &Server) -> Target {
-    Target { gate: server.address("gate").to_owned(), ca: server.address("ca").into() }
-}
-
-fn stage(server: &Server) -> Stage {
-    Stage { target: target(server), seed: 5, live: Arc::new(Live::default()), stop: Default::default() }
-}
-
-fn runtime() -> Runtime {
-    Builder::new_current_thread().enable_all().build().unwrap()
-}
 
 #[test]
 fn a_phone_comes_in_on_both_ports_and_goes_on_where_it_was() {
@@ -94,9 +67,7 @@ fn a_phone_comes_in_on_both_ports_and_goes_on_where_it_was() {
 #[test]
 fn a_storm_is_counted_client_by_client() {
     let home = Home::new();
-    fs::DirBuilder::new().mode(0o700).create(home.data()).unwrap();
-    fs::write(home.data().join("config.toml"), SLOW).unwrap();
-    let server = Server::up(&home);
+    let server = slow_server(&home, SOON);
     let stage = stage(&server);
     let logins = |side, naive_percent, gate_percent| Logins {
         side,

@@ -7,10 +7,11 @@ use std::path::Path;
 
 use rustix::fs::statvfs;
 
-/// With less than this the run ends: some seconds of the heaviest load, so before the server itself notices.
-pub const BYTES_MIN: u64 = 16 << 20;
+/// With less than this the run ends. A server stores nothing any more when 256 MiB are left; this is noticed some seconds of heavy load
+/// before.
+pub const BYTES_MIN: u64 = 272 << 20;
 
-/// `Err`: so many bytes are not free any more where this folder lies, with what to do.
+/// `Err`: fewer bytes than these are free where this folder lies, with what to do.
 pub fn check(folder: &Path, bytes_min: u64) -> Result<(), String> {
     // Where nobody can look, the server says so itself when it writes.
     let Ok(disk) = statvfs(folder) else { return Ok(()) };
@@ -19,7 +20,7 @@ pub fn check(folder: &Path, bytes_min: u64) -> Result<(), String> {
         return Ok(());
     }
     Err(format!(
-        "the disk under {} is full ({} MiB are left): make room, or name a folder elsewhere with --work",
+        "the disk under {} has {} MiB left, too little for a server to go on: make room, or name a folder elsewhere with --work",
         folder.display(),
         free >> 20
     ))
