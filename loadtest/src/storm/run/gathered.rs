@@ -164,7 +164,7 @@ impl Gathered {
         };
         summary.figures = self.figures(&summary, tally, posture.changes);
         summary.checks = thresholds::checks(&summary.figures, &plan.scenario.limits);
-        summary.invalid_because = validity::doubts(self, &p99);
+        summary.invalid_because = validity::doubts(self, &plan.scenario.events, &p99);
         summary.valid = summary.invalid_because.is_empty();
         summary.verdict = verdict(summary.valid, &summary.checks);
         summary

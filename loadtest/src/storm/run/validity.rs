@@ -2,9 +2,14 @@
 //!
 //! It must never let the driver's own delay pass for the server's, nor call a run valid in which nothing was measured.
 
+use std::time::Instant;
+
+use buslane_shared::wire::Posture;
+
 use super::gathered::Gathered;
 use crate::storm::result::ByPhase;
-use crate::storm::timing::Phase;
+use crate::storm::scenario::Event;
+use crate::storm::timing::{Phase, Timing};
 
 /// The driver may be late by this share of what it reports, at the 99th percentile of each phase; beyond it the run says nothing
 /// about the server. What is reported counts from when a message was due, so the driver's delay is in it already: a figure of a
@@ -14,8 +19,8 @@ const LATENESS_SHARE_MAX: f64 = 0.5;
 /// A storm whose clients begin later than this (99th percentile) is another storm than the one that was planned.
 const STARTED_LATE_MS_MAX: f64 = 1_000.0;
 
-/// Why a run says nothing about the server. `p99`: what it reports of conversations.
-pub fn doubts(run: &Gathered, p99: &ByPhase) -> Vec<String> {
+/// Why a run says nothing about the server. `events`: what was to be done to it; `p99`: what the run reports of conversations.
+pub fn doubts(run: &Gathered, events: &[Event], p99: &ByPhase) -> Vec<String> {
     let mut why = Vec::new();
     if let Some(early) = &run.ended_early {
         why.push(early.clone());
@@ -29,9 +34,13 @@ pub fn doubts(run: &Gathered, p99: &ByPhase) -> Vec<String> {
     {
         why.extend(findings.notes.iter().cloned());
     }
-    if run.ended_early.is_none() && p99.storm.is_none() {
+    if run.ended_early.is_none() {
+        why.extend(nothing_done(run, p99));
+    }
+    if is_early(&run.timing, &run.outcomes.talk.postures, events) {
         why.push(
-            "no message of the watched conversations was due in the storm: let it last longer, or give them more messages a second"
+            "the server was in EMERGENCY before the storm began, and nobody had ordered it: its quiet figures are no quiet ones, and how \
+             soon it reacts was not seen"
                 .to_owned(),
         );
     }
@@ -54,6 +63,36 @@ pub fn doubts(run: &Gathered, p99: &ByPhase) -> Vec<String> {
     }
     why.extend(run.notes.iter().cloned());
     why
+}
+
+/// Parts of the storm that were planned and of which nothing came: what held without them says nothing.
+fn nothing_done(run: &Gathered, p99: &ByPhase) -> Vec<String> {
+    let outcomes = &run.outcomes;
+    let missing = [
+        (
+            p99.storm.is_none(),
+            "no message of the watched conversations was due in the storm: let it last longer, or give them more messages a second",
+        ),
+        (
+            outcomes
+                .flood
+                .as_ref()
+                .is_some_and(|flood| flood.packets_by_second().iter().all(|sent| *sent == 0)),
+            "not one packet of the flood was sent",
+        ),
+        (
+            outcomes.silent.as_ref().is_some_and(|silent| silent.opened == 0),
+            "not one client began a handshake and fell silent",
+        ),
+    ];
+    missing.into_iter().filter(|(is_missing, _)| *is_missing).map(|(_, why)| why.to_owned()).collect()
+}
+
+/// EMERGENCY held when the storm began, and was not ordered.
+fn is_early(timing: &Timing, postures: &[(Instant, Posture)], events: &[Event]) -> bool {
+    let ordered = events.iter().any(|event| matches!(event, Event::Order { .. }));
+    let before = postures.iter().rfind(|(at, _)| *at < timing.storm_begin());
+    !ordered && before.is_some_and(|(_, posture)| *posture == Posture::Emergency)
 }
 
 /// Phases in which the conversations' thread was late by too much of what it reports.
@@ -81,6 +120,7 @@ fn began_late(late: &ByPhase) -> Option<(&'static str, f64)> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use std::time::Duration;
 
     #[test]
     fn a_driver_that_was_late_in_one_phase_says_nothing_about_the_server() {
@@ -92,5 +132,18 @@ mod tests {
         assert_eq!(driver_late(&late(Some(0.6), Some(1.2), None), &reported).len(), 2);
         assert_eq!(began_late(&late(Some(10.0), Some(1_000.0), None)), None);
         assert_eq!(began_late(&late(Some(1_001.0), Some(3_000.0), None)), Some(("storm", 3_000.0)));
+    }
+
+    #[test]
+    fn an_emergency_before_the_storm_is_doubtful_unless_it_was_ordered() {
+        let second = Duration::from_secs(1);
+        let timing = Timing::new(Instant::now(), 10 * second, 10 * second, second);
+        let at = |at_s: f64, posture| (timing.at(at_s), posture);
+        let (emergency, normal) = (at(-5.0, Posture::Emergency), at(-2.0, Posture::Normal));
+        assert!(is_early(&timing, &[emergency], &[]));
+        assert!(!is_early(&timing, &[emergency, normal, at(0.1, Posture::Emergency)], &[]));
+        let order = Event::Order { at_s: -6.0, begins_s: None, for_s: 30.0 };
+        assert!(!is_early(&timing, &[emergency], &[order]));
+        assert!(!is_early(&timing, &[], &[]));
     }
 }
