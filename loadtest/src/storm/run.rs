@@ -127,6 +127,10 @@ pub async fn run(
     if let Err(error) = unless_stopped(&stop, prepared).await {
         stage.stop.cancel();
         drop(go);
+        // Who was interrupted has not failed, and nobody waits for it.
+        if stop.is_cancelled() {
+            return Err(error);
+        }
         // The generator that failed knows why.
         let why = match cast.finish().await {
             Err(error) => error,

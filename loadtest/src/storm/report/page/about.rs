@@ -9,7 +9,7 @@ use crate::storm::result::{ByPhase, Costs, Run};
 const METHOD: &str = "Load is open loop: what is due is counted when it is due, whether the server or the driver is ready or not, and every \
 latency counts from then, so waiting is never left out. The server is a process of its own, reached over real QUIC. Conversations run on a \
 thread of their own, which measures how late it is itself; everything that makes the storm runs on threads that the scheduler serves last. \
-The run is not valid when the driver was late by too much of what it reports. At the end the log is read back and held against everything \
+The run is not valid when the driver was late by too much of what it reports in any phase. At the end the log is read back and held against everything \
 that was sent, acknowledged and delivered.";
 
 /// The section.
