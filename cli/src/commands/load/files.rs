@@ -73,9 +73,13 @@ impl<'a> Files<'a> {
 
     /// Writes the report.
     pub fn write(&self, runs: &[Run], output: Output) -> Result<(), Failure> {
-        self.out.write(runs, output)?;
-        let Some(file) = &self.args.junit else { return Ok(()) };
-        fs::write(file, report::junit(runs)).map_err(|e| not_written(file, &e.into()))
+        let report = self.out.write(runs, output);
+        let checks = match &self.args.junit {
+            Some(file) => fs::write(file, report::junit(runs)).map_err(|e| not_written(file, &e.into())),
+            None => Ok(()),
+        };
+        // Where one cannot be written, the other one is there.
+        report.and(checks)
     }
 
     fn baseline_of(&self, run: &Run) -> Option<Baseline> {
@@ -100,12 +104,15 @@ impl<'a> Files<'a> {
 }
 
 /// The folder of a report.
-pub struct Folder(PathBuf);
+pub struct Folder {
+    dir: PathBuf,
+    was_there: bool,
+}
 
 impl Folder {
     /// One that takes runs of these policies, made where there is none.
     pub fn prepared(dir: &Path, policies: &[&str]) -> Result<Self, Failure> {
-        let folder = Self(dir.to_owned());
+        let folder = Self { dir: dir.to_owned(), was_there: dir.exists() };
         report::prepare(dir, policies)
             .map_err(|e| Failure::usage(format!("--out {}: {e:#}", dir.display())))?;
         Ok(folder)
@@ -113,7 +120,7 @@ impl Folder {
 
     /// Writes the report, and says where it is.
     pub fn write(&self, runs: &[Run], output: Output) -> Result<(), Failure> {
-        let index = report::write(&self.0, runs).map_err(|e| not_written(&self.0, &e))?;
+        let index = report::write(&self.dir, runs).map_err(|e| not_written(&self.dir, &e))?;
         output.talk(&format!("report: {}", index.display()));
         Ok(())
     }
@@ -121,8 +128,10 @@ impl Folder {
 
 impl Drop for Folder {
     fn drop(&mut self) {
-        // Only one that nothing was written to is empty.
-        let _ = fs::remove_dir(&self.0);
+        if !self.was_there {
+            // Only one that nothing was written to is empty, and only an empty one can be removed like this.
+            let _ = fs::remove_dir(&self.dir);
+        }
     }
 }
 
