@@ -149,11 +149,7 @@ impl<'a> Line<'a> {
                 Err(_) => Turned::Silence,
             };
             tries += 1;
-            let is_final =
-                matches!(&turned, Turned::Refused { name, retry_after: None } if !is_passing(name));
-            // Whoever is told to come back comes back: while a crowd opens its sessions there is little room for others.
-            let is_told = matches!(&turned, Turned::PutOff { .. }) && began.elapsed() < PUT_OFF_WITHIN;
-            if is_final || (tries >= TRIES_MAX && !is_told) {
+            if !goes_on(&turned, tries, began.elapsed()) {
                 return Err(turned.into());
             }
             tokio::time::sleep(turned.retry_after().unwrap_or(PAUSE).max(PAUSE)).await;
@@ -180,7 +176,41 @@ impl<'a> Line<'a> {
     }
 }
 
+/// Whether another try may help, after so many and so long.
+fn goes_on(turned: &Turned, tries: u32, waited: Duration) -> bool {
+    let is_final = matches!(turned, Turned::Refused { name, retry_after: None } if !is_passing(name));
+    // Whoever is told to come back comes back: while a crowd opens its sessions there is little room for others, and on a slow machine
+    // many phones share what a gateway takes from an address.
+    let is_told = turned.retry_after().is_some() && waited < PUT_OFF_WITHIN;
+    !is_final && (tries < TRIES_MAX || is_told)
+}
+
 /// Refusals that another connection or another moment cures.
 fn is_passing(refusal: &str) -> bool {
     matches!(refusal, "idle" | "timeout" | "deadline" | "unavailable" | "busy" | "rate_limited" | "draining")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn whoever_is_told_to_come_back_comes_back_for_a_while() {
+        let soon = Some(Duration::from_millis(100));
+        let refused = |name, retry_after| Turned::Refused { name, retry_after };
+        let put_off = Turned::PutOff { retry_after: PAUSE, slot: None };
+        let later = PUT_OFF_WITHIN - PAUSE;
+        for (turned, tries, waited, wanted) in [
+            (refused("rate_limited", soon), TRIES_MAX, later, true),
+            (put_off, TRIES_MAX, later, true),
+            (refused("rate_limited", soon), TRIES_MAX, PUT_OFF_WITHIN, false),
+            (refused("rate_limited", None), TRIES_MAX - 1, later, true),
+            (refused("rate_limited", None), TRIES_MAX, later, false),
+            (refused("not_member", None), 1, PAUSE, false),
+            (Turned::Silence, TRIES_MAX - 1, later, true),
+            (Turned::Silence, TRIES_MAX, later, false),
+        ] {
+            assert_eq!(goes_on(&turned, tries, waited), wanted, "{turned:?} {tries} {waited:?}");
+        }
+    }
 }
