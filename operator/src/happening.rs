@@ -7,6 +7,8 @@ use buslane_shared::UnixMs;
 use serde::{Deserialize, Serialize};
 use tokio::sync::broadcast;
 
+use crate::incidents::Word;
+
 /// How far a listener may be behind before it misses some; it is told how many.
 const BEHIND_MAX: usize = 1_024;
 
@@ -80,6 +82,8 @@ pub enum What {
     AlertRaised(crate::view::Alert),
     /// It is not any more.
     AlertCleared(crate::view::Alert),
+    /// A person has said something about an incident.
+    IncidentSaid(Said),
     /// A node drains, or does so no more.
     Drain {
         /// Whether it begins.
@@ -87,6 +91,19 @@ pub enum What {
         /// Who.
         author: String,
     },
+}
+
+/// What a person has said about an incident that other processes may see too.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct Said {
+    /// What the incident is about: it has another number at each process.
+    pub key: String,
+    /// When it was opened where this was said.
+    pub opened_ms: UnixMs,
+    /// Who.
+    pub author: String,
+    /// What.
+    pub word: Word,
 }
 
 /// Where happenings are told and heard. Telling never waits.

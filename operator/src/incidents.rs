@@ -16,6 +16,7 @@ mod notice;
 mod rules;
 mod store;
 mod timeline;
+mod voice;
 mod words;
 
 #[cfg(test)]
@@ -36,7 +37,8 @@ use tokio::sync::broadcast::error::{RecvError, TryRecvError};
 use tokio::sync::{Notify, broadcast, watch};
 use tokio::time::{MissedTickBehavior, interval};
 
-use crate::happening::{Happening, News};
+use crate::config::Config;
+use crate::happening::{Happening, News, Said};
 use crate::notify::Messenger;
 use crate::view::{IncidentState, IncidentView, Severity};
 
@@ -44,11 +46,13 @@ use incident::Incident;
 use keeper::{Failure, Undone, off_the_runtime};
 use ledger::{Effects, Ledger};
 use store::Store;
+use voice::Me;
 
 pub use ledger::{Word, WordError};
-pub use notice::{Notice, Occasion};
+pub use notice::{Audience, Notice, Occasion};
 pub(crate) use rules::severity_name;
 pub(crate) use timeline::SELF;
+pub use voice::Claims;
 pub(crate) use words::{rfc3339, span, tidy, utc};
 
 /// How far a page may be behind before it misses some.
@@ -92,16 +96,18 @@ pub struct Incidents {
 
 impl Incidents {
     /// Reads those of a folder. Blocks.
-    pub fn open(
-        folder: &Path,
-        expected_recovery_s: Option<u32>,
-        messenger: Arc<Messenger>,
-    ) -> Result<Arc<Self>, OpenError> {
+    pub fn open(folder: &Path, config: &Config, messenger: Arc<Messenger>) -> Result<Arc<Self>, OpenError> {
         let path = folder.join("incidents");
         let failed = |error| OpenError { path: path.clone(), error };
         let store = Store::open(&path).map_err(failed)?;
         let read = store.read_all().map_err(failed)?;
-        let ledger = Ledger::new(expected_recovery_s, read, clock::unix_ms());
+        let me = Me {
+            node: messenger.node().to_owned(),
+            channels: messenger.channels(),
+            has_peers: !config.peers.is_empty(),
+            begun_ms: clock::unix_ms(),
+        };
+        let ledger = Ledger::new(me, config.expected_recovery_s, read);
         Ok(Arc::new(Self {
             ledger: Mutex::new(ledger),
             store: Arc::new(store),
@@ -123,6 +129,21 @@ impl Incidents {
             tokio::join!(listening, incidents.keep(&token));
             incidents.write().await;
         });
+    }
+
+    /// What the other processes are told of them.
+    pub fn claims(&self) -> Claims {
+        self.ledger.lock().claims()
+    }
+
+    /// Another process has said this of its own.
+    pub fn on_claims(&self, node: &str, claims: Claims) {
+        self.ledger.lock().on_said(node, claims, clock::unix_ms());
+    }
+
+    /// What the other processes are to hear of a person's word; none: they do not see this incident.
+    pub fn for_others(incident: &IncidentView, author: &str, word: &Word) -> Option<Said> {
+        ledger::for_others(incident, author, word)
     }
 
     /// All, newest first, without timelines.

@@ -12,10 +12,12 @@ mod message;
 mod queue;
 mod webhook;
 
+use std::collections::BTreeSet;
 use std::io;
 use std::path::PathBuf;
 use std::sync::Arc;
 
+use aws_lc_rs::digest;
 use buslane_chassis::shutdown::Shutdown;
 use futures_util::future::join_all;
 use parking_lot::Mutex;
@@ -87,6 +89,8 @@ pub struct Messenger {
 #[derive(Debug)]
 struct Door {
     target: Arc<Target>,
+    /// Hash of whom it leads to, so that processes can tell whether they tell the same people.
+    channel: String,
     inbox: mpsc::Sender<Notice>,
     /// Taken by the courier when it starts.
     waiting: Mutex<Option<mpsc::Receiver<Notice>>>,
@@ -98,22 +102,34 @@ impl Messenger {
         let mut targets = Vec::new();
         for (index, settings) in config.webhooks.iter().enumerate() {
             let webhook = Webhook::open(settings, node);
-            targets.push(Target::Webhook(webhook.map_err(|why| OpenError::Webhook { index, why })?));
+            let target = Target::Webhook(webhook.map_err(|why| OpenError::Webhook { index, why })?);
+            targets.push((target, channel(&[&settings.url])));
         }
         if let Some(settings) = &config.email {
-            targets.push(Target::Email(Email::open(settings, node)?));
+            let whom: Vec<&str> = std::iter::once(&settings.server).chain(&settings.to).map(String::as_str).collect();
+            targets.push((Target::Email(Email::open(settings, node)?), channel(&whom)));
         }
-        let doors = targets.into_iter().map(|target| {
+        let doors = targets.into_iter().map(|(target, channel)| {
             let (inbox, waiting) = mpsc::channel(INBOX_MAX);
-            Door { target: Arc::new(target), inbox, waiting: Mutex::new(Some(waiting)) }
+            Door { target: Arc::new(target), channel, inbox, waiting: Mutex::new(Some(waiting)) }
         });
         let node = node.to_owned();
         Ok(Arc::new(Self { node, doors: doors.collect(), testing: tokio::sync::Mutex::default() }))
     }
 
+    /// The process that tells.
+    pub fn node(&self) -> &str {
+        &self.node
+    }
+
+    /// Whom it can tell, each as a hash.
+    pub fn channels(&self) -> BTreeSet<String> {
+        self.doors.iter().map(|door| door.channel.clone()).collect()
+    }
+
     /// Tells everybody who is to know. Never waits.
     pub fn offer(&self, notice: Notice) {
-        for door in &self.doors {
+        for door in self.doors.iter().filter(|door| notice.audience.has(&door.channel)) {
             // After the shutdown nobody takes it: that is no failure.
             if let Err(TrySendError::Full(notice)) = door.inbox.try_send(notice.clone()) {
                 door.target.count("dropped");
@@ -158,6 +174,16 @@ impl Messenger {
         });
         Some(join_all(told).await)
     }
+}
+
+/// An address that another process can compare and not read.
+fn channel(parts: &[&str]) -> String {
+    let mut hash = digest::Context::new(&digest::SHA256);
+    for part in parts {
+        hash.update(&part.len().to_be_bytes());
+        hash.update(part.as_bytes());
+    }
+    hex::encode(hash.finish())
 }
 
 #[cfg(test)]

@@ -26,6 +26,7 @@ use tokio::time::Instant;
 
 use crate::config::Config;
 use crate::happening::Happening;
+use crate::incidents::Claims;
 use crate::seat::Seat;
 use crate::view::{NodeView, State};
 
@@ -55,6 +56,9 @@ pub struct Report {
     /// What it did or was done to it since the time that was asked for, oldest first.
     #[serde(default)]
     pub happenings: Vec<Happening>,
+    /// Its open incidents, as the others need to know them; none: it does not share them.
+    #[serde(default)]
+    pub incidents: Option<Claims>,
 }
 
 /// The configured peers.
@@ -243,7 +247,7 @@ impl<'a> Round<'a> {
     }
 
     fn on_report(&mut self, report: Report, asked_ms: UnixMs, answered_ms: UnixMs) {
-        let Report { view, now_ms, happenings } = report;
+        let Report { view, now_ms, happenings, incidents } = report;
         if view.node == self.seat.node && view.started_ms == Some(self.seat.started_ms) {
             self.peer.known.lock().is_here = true;
             return;
@@ -257,6 +261,9 @@ impl<'a> Round<'a> {
             self.seat.desk.book.on_said(&view.node, view.order);
         }
         self.on_happenings(&view.node, happenings, now_ms);
+        if let Some(claims) = incidents {
+            self.seat.incidents.on_claims(&view.node, claims);
+        }
         let middle_ms = asked_ms.midpoint(answered_ms);
         let skew_ms = i64::try_from(i128::from(now_ms) - i128::from(middle_ms)).unwrap_or(i64::MAX);
         let mut known = self.peer.known.lock();

@@ -138,7 +138,7 @@ impl Seat {
         let messenger = Messenger::open(&config.notify, &node)?;
         Ok(Arc::new(Self {
             status: Status::open(&node, &folder, probe_target, &config.probe),
-            incidents: Incidents::open(&folder, config.expected_recovery_s, Arc::clone(&messenger))?,
+            incidents: Incidents::open(&folder, &config, Arc::clone(&messenger))?,
             messenger,
             news: News::default(),
             history: History::default(),

@@ -308,11 +308,23 @@ pub struct IncidentView {
     /// The section of docs/operations.md that says what to do, "#the-store-does-not-answer"; empty where a person opened it.
     #[serde(default)]
     pub runbook: String,
+    /// The process that tells people about it, where that is another one that sees the same.
+    #[serde(default)]
+    pub told_by: Option<ToldBy>,
     /// How many entries its timeline has.
     pub entries: usize,
     /// What happened, oldest first; only where one incident was asked for.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub timeline: Vec<Entry>,
+}
+
+/// Who tells people about an incident that several processes see.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct ToldBy {
+    /// The process.
+    pub node: String,
+    /// The number of the incident there.
+    pub no: u64,
 }
 
 /// Where an incident stands.

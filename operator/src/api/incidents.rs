@@ -33,7 +33,8 @@ use serde_json::{Value, json};
 use asked::{Acknowledging, Grading, Moving, Noting, Opening, Silencing, Testing, Which};
 
 use super::answer::{absent, internal, result, text, unwritable, wrong};
-use crate::incidents::{ActError, Word, WordError, state_named};
+use crate::happening::What;
+use crate::incidents::{ActError, Incidents, Word, WordError, state_named};
 use crate::seat::Seat;
 use crate::view::IncidentView;
 
@@ -192,8 +193,11 @@ async fn say_word(seat: &Seat, no: u64, author: &str, action: &str, word: Word) 
     seat.incidents.check(no, &word).await.map_err(|why| refused(&why))?;
     let (reason, after) = audited(no, &word);
     record(seat, author, action, reason, after).await?;
-    let said = seat.incidents.say(no, author, word).await;
+    let said = seat.incidents.say(no, author, word.clone()).await;
     let (incident, not_kept) = said.map_err(|why| refused(&why))?;
+    if let Some(said) = Incidents::for_others(&incident, author, &word) {
+        seat.tell(What::IncidentSaid(said));
+    }
     Ok(Changed { incident, not_kept })
 }
 

@@ -29,7 +29,8 @@ struct Since {
 async fn here(State(seat): State<Arc<Seat>>, Query(asked): Query<Since>) -> Response {
     let now_ms = clock::unix_ms();
     let happenings = asked.since_ms.map(|since_ms| own(&seat, since_ms, now_ms)).unwrap_or_default();
-    result(Report { view: seat.here(), now_ms, happenings })
+    let incidents = Some(seat.incidents.claims());
+    result(Report { view: seat.here(), now_ms, happenings, incidents })
 }
 
 async fn all(State(seat): State<Arc<Seat>>) -> Response {
@@ -53,6 +54,7 @@ fn is_for_others(what: &What) -> bool {
         | What::Reloaded { .. }
         | What::Mark { .. }
         | What::Process { .. }
+        | What::IncidentSaid(_)
         | What::Drain { .. } => true,
         What::OrderGiven { .. } | What::OrderEnded { .. } | What::AlertRaised(_) | What::AlertCleared(_) => {
             false

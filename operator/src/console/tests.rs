@@ -93,6 +93,7 @@ fn incident() -> IncidentView {
         why: String::new(),
         affects: vec![],
         runbook: String::new(),
+        told_by: None,
         entries: 0,
         timeline: vec![],
     }

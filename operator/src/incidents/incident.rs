@@ -7,9 +7,11 @@ use buslane_shared::UnixMs;
 use serde::{Deserialize, Serialize};
 
 use super::machine;
+use super::notice::Occasion;
 use super::rules::grade;
 use super::timeline::SELF;
-use crate::view::{Alert, Entry, IncidentState, IncidentView, Severity};
+use super::voice::{Speaker, Voice};
+use crate::view::{Alert, Entry, IncidentState, IncidentView, Severity, ToldBy};
 
 /// Lines of one incident: at one every few seconds, hours of a storm.
 pub(super) const ENTRIES_MAX: usize = 2_000;
@@ -59,6 +61,10 @@ pub(super) enum Fact {
     Silenced {
         until_ms: Option<UnixMs>,
     },
+    /// Another process tells people about it; none: this one does.
+    ToldBy {
+        speaker: Option<Speaker>,
+    },
 }
 
 /// How an incident begins.
@@ -85,6 +91,10 @@ pub(super) struct Incident {
     kept: usize,
     /// Whether its alert was raised in this life of the process.
     pub(super) is_seen: bool,
+    /// Who tells people about it.
+    pub(super) voice: Voice,
+    /// What people are to be told as soon as it is known who does.
+    pub(super) untold: Option<Occasion>,
 }
 
 impl Incident {
@@ -107,10 +117,11 @@ impl Incident {
             why: String::new(),
             affects: Vec::new(),
             runbook: String::new(),
+            told_by: None,
             entries: 0,
             timeline: Vec::new(),
         };
-        Self { view, lines: Vec::new(), kept: 0, is_seen: false }
+        Self { view, lines: Vec::new(), kept: 0, is_seen: false, voice: Voice::Own, untold: None }
     }
 
     /// One that begins with this line.
@@ -178,6 +189,11 @@ impl Incident {
         self.lines.get(self.kept..).unwrap_or_default()
     }
 
+    #[cfg(test)]
+    pub(super) fn all_lines(&self) -> &[Line] {
+        &self.lines
+    }
+
     /// Notes that so many more lines are on the disk.
     pub(super) fn on_kept(&mut self, count: usize) {
         self.kept = self.lines.len().min(self.kept.saturating_add(count));
@@ -213,6 +229,7 @@ impl Incident {
                 self.view.expected_ms = *expected_ms;
             }
             Fact::Silenced { until_ms } => self.view.silenced_until_ms = *until_ms,
+            Fact::ToldBy { speaker } => self.hear(speaker.clone()),
         }
     }
 
@@ -230,6 +247,12 @@ impl Incident {
         self.view.why.clone_from(&opened.why);
         self.view.affects.clone_from(&opened.affects);
         self.view.runbook.clone_from(&opened.runbook);
+    }
+
+    fn hear(&mut self, speaker: Option<Speaker>) {
+        let told_by = |other: &Speaker| ToldBy { node: other.node.clone(), no: other.no };
+        self.view.told_by = speaker.as_ref().map(told_by);
+        self.voice = speaker.map_or(Voice::Own, Voice::Other);
     }
 
     fn stand(&mut self, to: IncidentState, entry: &Entry) {

@@ -5,6 +5,7 @@
 //! cause, and never call something over whose cause still holds, unless a person says so.
 
 mod alerts;
+mod voices;
 mod watch;
 mod word;
 
@@ -13,13 +14,15 @@ use std::collections::{BTreeMap, BTreeSet};
 use buslane_shared::UnixMs;
 
 use super::incident::{Fact, HAPPENINGS_MAX, Incident, Line, MANUAL, Opened};
-use super::notice::{Notice, Occasion};
+use super::notice::{Audience, Notice, Occasion};
 use super::rules::{self, Meaning};
 use super::timeline::{self, Recent, SELF};
+use super::voice::{Me, Others, Voice};
 use super::words::tidy;
 use crate::happening::Happening;
 use crate::view::{Entry, IncidentView, Severity};
 
+pub(super) use voices::for_others;
 pub use word::{Word, WordError};
 
 /// Incidents that are kept; the oldest that are over are forgotten.
@@ -45,9 +48,19 @@ pub(super) struct Effects {
     pub(super) notices: Vec<Notice>,
 }
 
+impl Effects {
+    fn add(&mut self, more: Self) {
+        self.changed.extend(more.changed);
+        self.forgotten.extend(more.forgotten);
+        self.notices.extend(more.notices);
+    }
+}
+
 /// The incidents.
 #[derive(Debug)]
 pub(super) struct Ledger {
+    me: Me,
+    others: Others,
     expected_recovery_s: Option<u32>,
     /// With their lines: those that are open, over for a short time, or just looked at.
     warm: BTreeMap<u64, Incident>,
@@ -55,23 +68,24 @@ pub(super) struct Ledger {
     cold: BTreeMap<u64, IncidentView>,
     recent: Recent,
     next_no: u64,
-    begun_ms: UnixMs,
 }
 
 impl Ledger {
     /// From those that were read from the disk.
     pub(super) fn new(
+        me: Me,
         expected_recovery_s: Option<u32>,
         read: impl IntoIterator<Item = Incident>,
-        now_ms: UnixMs,
     ) -> Self {
+        let now_ms = me.begun_ms;
         let mut ledger = Self {
+            me,
+            others: Others::default(),
             expected_recovery_s,
             warm: BTreeMap::new(),
             cold: BTreeMap::new(),
             recent: Recent::default(),
             next_no: 1,
-            begun_ms: now_ms,
         };
         for incident in read {
             ledger.next_no = ledger.next_no.max(incident.view().no.saturating_add(1));
@@ -129,10 +143,11 @@ impl Ledger {
         }
     }
 
-    /// How many are open, by severity.
+    /// How many are open, by severity; those that another process tells people about aside.
     pub(super) fn open_counts(&self) -> BTreeMap<Severity, u32> {
         let mut counts = BTreeMap::new();
-        for incident in self.warm.values().filter(|incident| incident.is_open()) {
+        let is_told = |incident: &&Incident| incident.is_open() && incident.view().told_by.is_none();
+        for incident in self.warm.values().filter(is_told) {
             *counts.entry(incident.view().severity).or_default() += 1;
         }
         counts
@@ -140,7 +155,8 @@ impl Ledger {
 
     /// Every open incident as it is told to those who must go on hearing of it.
     pub(super) fn known(&self, now_ms: UnixMs) -> Vec<Notice> {
-        let open = self.warm.iter().filter(|(_, incident)| incident.is_open());
+        let own = |incident: &Incident| incident.is_open() && incident.voice == Voice::Own;
+        let open = self.warm.iter().filter(|(_, incident)| own(incident));
         open.filter_map(|(no, _)| self.notice(*no, Occasion::Known, now_ms)).collect()
     }
 
@@ -151,6 +167,10 @@ impl Ledger {
         match rules::meaning(&happening.what) {
             Meaning::Opens(alert) => self.on_raised(alert, &entry, now_ms, &mut effects),
             Meaning::Ends(alert) => self.on_cleared(alert, &entry, &mut effects),
+            Meaning::Said(said) => {
+                self.on_said_elsewhere(&happening.node, said, now_ms, &mut effects);
+                return effects;
+            }
             Meaning::Tells => self.tell_all_but(None, &entry, &mut effects),
         }
         self.recent.push(happening, entry);
@@ -202,6 +222,9 @@ impl Ledger {
         let no = self.next_no;
         self.next_no = self.next_no.saturating_add(1);
         let mut incident = Incident::beginning(no, first);
+        if rules::is_shared(&incident.view().key) {
+            incident.voice = Voice::waiting(now_ms);
+        }
         for entry in self.recent.before(now_ms) {
             incident.push(Line { entry, fact: None });
         }
@@ -210,6 +233,7 @@ impl Ledger {
         self.forget_surplus(effects);
         effects.changed.insert(no);
         self.tell(no, Occasion::Opened, now_ms, effects);
+        self.choose_voice(no, now_ms, effects);
         no
     }
 
@@ -250,7 +274,18 @@ impl Ledger {
         rules::expected_ms(severity, self.expected_recovery_s, now_ms)
     }
 
-    fn tell(&self, no: u64, occasion: Occasion, now_ms: UnixMs, effects: &mut Effects) {
+    /// Tells people; whoever hears of it from another process is left out. Where it is not known yet who speaks, it waits.
+    fn tell(&mut self, no: u64, occasion: Occasion, now_ms: UnixMs, effects: &mut Effects) {
+        let Some(incident) = self.warm.get_mut(&no) else { return };
+        if matches!(incident.voice, Voice::Waiting { before: None, .. }) {
+            match occasion {
+                // Over before anybody heard of it.
+                Occasion::Resolved => incident.untold = None,
+                Occasion::Silenced | Occasion::Known => {}
+                occasion => drop(incident.untold.get_or_insert(occasion)),
+            }
+            return;
+        }
         effects.notices.extend(self.notice(no, occasion, now_ms));
     }
 
@@ -262,6 +297,12 @@ impl Ledger {
             incident: incident.view().clone(),
             is_silenced: incident.is_silenced(now_ms),
             changes: self.recent.changes(now_ms),
+            audience: match &incident.voice {
+                Voice::Other(other) | Voice::Waiting { before: Some(other), .. } => {
+                    Audience::AllBut(other.channels.clone())
+                }
+                Voice::Own | Voice::Waiting { before: None, .. } => Audience::All,
+            },
         })
     }
 }

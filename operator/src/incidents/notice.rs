@@ -1,5 +1,7 @@
 //! What is worth telling people about an incident.
 
+use std::collections::BTreeSet;
+
 use buslane_shared::UnixMs;
 
 use crate::view::{Entry, IncidentView};
@@ -17,6 +19,10 @@ pub enum Occasion {
     Resolved,
     /// A silence is over, and it is not.
     Goes,
+    /// Another process tells people about it from now on.
+    Joined,
+    /// A person wants to hear nothing of it for a while: what was not brought yet is not brought.
+    Silenced,
     /// Nothing new: it is open since before this process started. Only for those who forget what is not repeated.
     Known,
 }
@@ -34,4 +40,28 @@ pub struct Notice {
     pub is_silenced: bool,
     /// Deploys and changed settings of the last day, oldest first.
     pub changes: Vec<Entry>,
+    /// Who is told.
+    pub audience: Audience,
+}
+
+/// Who is told. Addresses are known by their hash.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Audience {
+    /// Everybody.
+    All,
+    /// Those whom no other process tells.
+    AllBut(BTreeSet<String>),
+    /// Those whom another process tells from now on.
+    Only(BTreeSet<String>),
+}
+
+impl Audience {
+    /// Whether it has that address in it.
+    pub fn has(&self, channel: &str) -> bool {
+        match self {
+            Self::All => true,
+            Self::AllBut(others) => !others.contains(channel),
+            Self::Only(those) => those.contains(channel),
+        }
+    }
 }

@@ -5,11 +5,20 @@
 
 use buslane_shared::UnixMs;
 
-use crate::happening::What;
+use super::incident::MANUAL;
+use crate::happening::{Said, What};
 use crate::view::{Alert, Severity};
 
 /// Symptom of a node that gives up what can wait: an incident even where the alert itself calls nobody, because users notice.
 const EMERGENCY: &str = "emergency";
+
+/// What is wrong with one process and not with the system: each of them is an incident of its own.
+const OWN: [&str; 3] = ["process/", "certificates/", "audit/"];
+
+/// Whether other processes see the same, and one of them is enough to tell people.
+pub(super) fn is_shared(key: &str) -> bool {
+    key != MANUAL && !OWN.iter().any(|own| key.starts_with(own))
+}
 
 /// What a happening means for incidents.
 #[derive(Debug, PartialEq)]
@@ -18,6 +27,8 @@ pub(super) enum Meaning<'a> {
     Opens(&'a Alert),
     /// What opened it is gone.
     Ends(&'a Alert),
+    /// A person has said something about one of them.
+    Said(&'a Said),
     /// It belongs into the story of whatever happens now.
     Tells,
 }
@@ -27,6 +38,7 @@ pub(super) fn meaning(what: &What) -> Meaning<'_> {
     match what {
         What::AlertRaised(alert) if opens(alert) => Meaning::Opens(alert),
         What::AlertCleared(alert) => Meaning::Ends(alert),
+        What::IncidentSaid(said) => Meaning::Said(said),
         _ => Meaning::Tells,
     }
 }
@@ -97,10 +109,19 @@ mod tests {
             let found = match meaning(&what) {
                 Meaning::Opens(_) => "opens",
                 Meaning::Ends(_) => "ends",
+                Meaning::Said(_) => "said",
                 Meaning::Tells => "tells",
             };
             assert_eq!(found, wanted, "{what:?}");
         }
+    }
+
+    #[test]
+    fn what_is_wrong_with_one_process_is_told_by_that_process() {
+        let own: Vec<&str> =
+            crate::status::alerts::ALL.iter().map(|rule| rule.key).filter(|key| !is_shared(key)).collect();
+        assert_eq!(own, ["certificates/ending", "audit/damaged", "process/descriptors", "process/memory"]);
+        assert!(!is_shared(MANUAL));
     }
 
     #[test]

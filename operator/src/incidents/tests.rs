@@ -18,7 +18,7 @@ struct Shell {
 impl Shell {
     fn open(dir: tempfile::TempDir) -> Self {
         let messenger = Messenger::open(&crate::config::Notify::default(), "n1").unwrap();
-        let incidents = Incidents::open(dir.path(), None, messenger).unwrap();
+        let incidents = Incidents::open(dir.path(), &Config::default(), messenger).unwrap();
         Self { dir, incidents, news: News::default(), shutdown: Shutdown::new() }
     }
 
@@ -132,7 +132,7 @@ async fn a_folder_that_cannot_be_used_is_an_error_with_a_remedy() {
     let dir = tempfile::tempdir().unwrap();
     std::fs::write(dir.path().join("incidents"), "in the way").unwrap();
     let messenger = Messenger::open(&crate::config::Notify::default(), "n1").unwrap();
-    let error = Incidents::open(dir.path(), None, messenger).unwrap_err().to_string();
+    let error = Incidents::open(dir.path(), &Config::default(), messenger).unwrap_err().to_string();
     assert!(error.contains("see to the folder"), "{error}");
 }
 

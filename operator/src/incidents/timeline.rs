@@ -59,6 +59,9 @@ fn told<'a>(what: &'a What, node: &str) -> (&'a str, &'static str, String) {
         What::Process { phase, version } => (SELF, "process", format!("{node} {phase} ({version})")),
         What::AlertRaised(alert) => (SELF, "alert", raised(alert)),
         What::AlertCleared(alert) => (SELF, "alert", format!("Cleared: {}", alert.title)),
+        What::IncidentSaid(said) => {
+            (&said.author, "note", format!("About {} on {node}: {}", said.key, said.word.name()))
+        }
         What::Drain { begins: true, author } => (author, "drain", format!("{node} drains")),
         What::Drain { begins: false, author } => (author, "drain", format!("{node} takes sessions again")),
     }

@@ -23,6 +23,8 @@ pub(super) struct Message {
     pub(super) about: Option<Box<IncidentView>>,
     /// How bad it was called in the last message, if there was one.
     pub(super) told_as: Option<Severity>,
+    /// Whether nothing more is to be heard of it from here.
+    pub(super) is_over: bool,
     /// Tells the messages about an incident apart.
     pub(super) at_ms: UnixMs,
 }
@@ -44,6 +46,9 @@ impl Message {
             lines.push(format!("Affected: {}.", incident.affects.join(", ")));
         }
         lines.extend(handled(incident));
+        lines.extend(incident.told_by.as_ref().map(|other| {
+            format!("{} tells people about it too: it is incident {} there.", other.node, other.no)
+        }));
         if !incident.runbook.is_empty() {
             lines.push(format!("What to do: docs/operations.md{}", incident.runbook));
         }
@@ -54,6 +59,7 @@ impl Message {
             lines: lines.iter().map(|line| tidy(line, LINE_CHARS_MAX)).collect(),
             about: Some(Box::new(incident.clone())),
             told_as: due.told_as,
+            is_over: due.is_over(),
             at_ms: due.notice.at_ms,
         }
     }
@@ -66,6 +72,7 @@ impl Message {
             lines: vec![tidy(&line, LINE_CHARS_MAX)],
             about: None,
             told_as: None,
+            is_over: false,
             at_ms: now_ms,
         }
     }
@@ -84,7 +91,8 @@ fn did(occasion: Occasion) -> &'static str {
         Occasion::Escalated => "escalated",
         Occasion::Reopened => "reopened",
         Occasion::Resolved => "resolved",
-        Occasion::Goes | Occasion::Known => "goes on",
+        Occasion::Joined => "is told by another process now",
+        Occasion::Goes | Occasion::Known | Occasion::Silenced => "goes on",
     }
 }
 

@@ -57,6 +57,14 @@ pub(super) struct Due {
     pub(super) is_repeat: bool,
 }
 
+impl Due {
+    /// Whether nothing more is to be heard of it from here.
+    pub(super) fn is_over(&self) -> bool {
+        let is_joined = self.occasions.last().is_some_and(|(_, last)| *last == Occasion::Joined);
+        is_joined || self.notice.incident.resolved_ms.is_some()
+    }
+}
+
 /// What to do next.
 #[derive(Debug, PartialEq)]
 pub(super) enum Next {
@@ -110,9 +118,16 @@ impl Queue {
 
     /// Takes a notice; gives back another one that there is no room for any more.
     pub(super) fn offer(&mut self, notice: Notice) -> Option<Notice> {
-        if notice.occasion == Occasion::Known {
-            self.know(notice);
-            return None;
+        match notice.occasion {
+            Occasion::Known => {
+                self.know(notice);
+                return None;
+            }
+            Occasion::Silenced => {
+                self.pending.remove(&notice.incident.no);
+                return None;
+            }
+            _ => {}
         }
         if !self.wants(&notice) {
             return None;
@@ -167,7 +182,7 @@ impl Queue {
         let told = Told {
             at_ms: now_ms,
             severity: due.notice.incident.severity,
-            is_over: due.notice.incident.resolved_ms.is_some(),
+            is_over: due.is_over(),
             notice: due.notice.clone(),
             heard_ms: now_ms,
         };
@@ -231,7 +246,11 @@ impl Queue {
         let no = notice.incident.no;
         let has_heard = self.told.contains_key(&no) || self.pending.contains_key(&no);
         // Who forgets what is not repeated must hear the end, or it would be repeated for ever.
-        let must_hear = self.taste.repeat_ms.is_some() && notice.occasion == Occasion::Resolved && has_heard;
+        let is_end = matches!(notice.occasion, Occasion::Resolved | Occasion::Joined);
+        let must_hear = self.taste.repeat_ms.is_some() && is_end && has_heard;
+        if notice.occasion == Occasion::Joined && !has_heard {
+            return false;
+        }
         let is_bad = notice.incident.severity >= self.taste.least || has_heard;
         must_hear || (is_bad && !notice.is_silenced)
     }

@@ -11,7 +11,7 @@ use super::queue::Due;
 use super::*;
 use crate::config::{EmailSecurity, WebhookFormat};
 use crate::happening::What;
-use crate::incidents::{Occasion, SELF};
+use crate::incidents::{Audience, Occasion, SELF};
 use crate::view::{Entry, IncidentState, IncidentView, Severity};
 
 const LIMIT: Duration = Duration::from_secs(20);
@@ -39,6 +39,7 @@ pub(super) fn of(no: u64, occasion: Occasion, at_ms: u64) -> Notice {
         why: "3 of 5 writes failed".into(),
         affects: vec!["backend".into()],
         runbook: "#the-store-does-not-answer".into(),
+        told_by: None,
         entries: 1,
         timeline: Vec::new(),
     };
@@ -48,7 +49,7 @@ pub(super) fn of(no: u64, occasion: Occasion, at_ms: u64) -> Notice {
         kind: "mark".into(),
         text: "deploy: v2".into(),
     };
-    Notice { occasion, at_ms, incident, is_silenced: false, changes: vec![change] }
+    Notice { occasion, at_ms, incident, is_silenced: false, changes: vec![change], audience: Audience::All }
 }
 
 pub(super) fn due(notice: Notice) -> Due {

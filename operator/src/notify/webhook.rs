@@ -154,7 +154,8 @@ fn alertmanager(message: &Message, node: &str, now_ms: u64) -> Value {
         return json!([alert(&labels, message, now_ms, now_ms.saturating_add(60_000))]);
     };
     let starts_ms = incident.opened_ms;
-    let end_ms = incident.resolved_ms.unwrap_or(now_ms.saturating_add(ENDS_MS));
+    let goes_on_ms = now_ms.saturating_add(if message.is_over { 0 } else { ENDS_MS });
+    let end_ms = incident.resolved_ms.unwrap_or(goes_on_ms);
     let mut alerts = vec![alert(&labels(incident, node, incident.severity), message, starts_ms, end_ms)];
     if let Some(before) = message.told_as.filter(|before| *before != incident.severity) {
         alerts.push(alert(&labels(incident, node, before), message, starts_ms, now_ms));

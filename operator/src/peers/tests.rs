@@ -187,12 +187,40 @@ async fn a_process_does_not_take_itself_for_another() {
     // One list of peers in all configurations, this process included: its address is known before it listens only where a
     // test asks for it, so a forwarder stands in.
     let sm1 = World::begin("sm1", &[]).await;
-    let report = Report { view: sm1.seat.here(), now_ms: clock::unix_ms(), happenings: Vec::new() };
+    let report = Report { view: sm1.seat.here(), now_ms: clock::unix_ms(), happenings: Vec::new(), incidents: None };
     let sm2 = World::begin("sm2", &[&sm1]).await;
     let mut round = Round::new(&sm2.seat, &sm2.seat.peers.peers[0]);
     let own = NodeView { node: "sm2".into(), started_ms: Some(sm2.seat.started_ms), ..report.view.clone() };
     round.on_report(Report { view: own, ..report }, 0, 0);
     assert!(sm2.seat.peers.views().is_empty());
+    sm2.end().await;
+    sm1.end().await;
+}
+
+#[tokio::test]
+async fn two_that_see_the_same_tell_it_once_and_hear_what_is_said_of_it() {
+    let sm1 = World::begin("sm1", &[]).await;
+    let sm2 = World::begin("sm2", &[&sm1]).await;
+    let alert = crate::incidents::testing::alert("store/down", crate::view::Severity::High);
+    for world in [&sm1, &sm2] {
+        world.seat.tell(crate::happening::What::AlertRaised(alert.clone()));
+    }
+    // Others may have been opened: nobody has a backend here.
+    let seen = |world: &World| {
+        let all = world.seat.incidents.list();
+        all.into_iter().find(|incident| incident.key == "store/down")
+    };
+    until("sm1 tells it for both", async || {
+        let told_by = seen(&sm2).and_then(|incident| incident.told_by);
+        told_by.is_some_and(|by| (by.node.as_str(), by.no) == ("sm1", 1))
+    })
+    .await;
+    assert!(seen(&sm1).unwrap().told_by.is_none());
+    sm1.post("/v1/incidents/1/acknowledge", json!({ "author": "mina" })).await;
+    until("it is known that somebody sees to it", async || {
+        seen(&sm2).unwrap().acknowledged_by.as_deref() == Some("mina")
+    })
+    .await;
     sm2.end().await;
     sm1.end().await;
 }

@@ -278,6 +278,7 @@ fn story(incident: &IncidentView) -> String {
         "expected",
         incident.recovered_ms.is_none().then(|| format!("over by {}", rfc3339(incident.expected_ms))),
     );
+    more("told by", incident.told_by.as_ref().map(|by| format!("{}: it is incident {} there", by.node, by.no)));
     more("silent", incident.silenced_until_ms.map(|until| format!("until {}", rfc3339(until))));
     let lasted = |ms: u64| format!("{}, after {}", rfc3339(ms), span(ms.saturating_sub(incident.opened_ms)));
     more("recovered", incident.recovered_ms.map(lasted));
@@ -323,7 +324,7 @@ mod tests {
         let incident: IncidentView = read(&json!({
             "no": 7, "title": "The store is down", "key": "store/down", "opened_by": "buslane", "severity": "critical",
             "grade": 1, "state": "handling", "opened_ms": 0, "recovered_ms": 60_000, "resolved_ms": null,
-            "expected_ms": 600_000, "acknowledged_by": "kim", "silenced_until_ms": null, "entries": 1,
+            "expected_ms": 600_000, "acknowledged_by": "kim", "silenced_until_ms": null, "entries": 1, "told_by": {"node": "sm1", "no": 12},
             "timeline": [{"at_ms": 1_000, "author": "kim", "kind": "note", "text": "look\u{1b}[2J"}],
         }))
         .unwrap();
@@ -331,6 +332,7 @@ mod tests {
 7 The store is down  (critical, grade 1, handling)
   opened    1970-01-01T00:00:00Z by buslane
   seen to   by kim
+  told by   sm1: it is incident 12 there
   recovered 1970-01-01T00:01:00Z, after 60 s
 1970-01-01T00:00:01Z  note         kim: look\\u{1b}[2J";
         assert_eq!(story(&incident), expected);

@@ -59,6 +59,7 @@ function draw(incident, no) {
     fact("Opened", when(incident.opened_ms), ` by ${incident.opened_by}`),
     fact("Recovered", incident.recovered_ms ? [when(incident.recovered_ms), ` after ${span(incident.recovered_ms - incident.opened_ms)}`] : ["not yet; expected ", when(incident.expected_ms), late ? el("b", {}, " — later than expected") : ""]),
     fact("Seen to by", incident.acknowledged_by ?? "nobody yet"),
+    incident.told_by ? fact("Told by", `${incident.told_by.node}: it is incident ${incident.told_by.no} there`) : null,
     incident.silenced_until_ms ? fact("Silenced until", utc(incident.silenced_until_ms)) : null,
   );
   const entry = (line, index) =>

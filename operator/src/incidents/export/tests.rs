@@ -24,6 +24,7 @@ fn incident() -> IncidentView {
         why: "3 of 5 writes failed".into(),
         affects: vec!["backend".into()],
         runbook: "#x".into(),
+        told_by: None,
         entries: 5,
         timeline: vec![
             entry(start - 60_000, "jo", "mark", "deploy: v2"),

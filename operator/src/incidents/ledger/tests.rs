@@ -20,11 +20,17 @@ impl Night {
     }
 
     fn with(read: Vec<Incident>, now_ms: UnixMs) -> Self {
-        Self { ledger: Ledger::new(None, read, now_ms), now_ms, told: Vec::new() }
+        let me = Me { node: "n1".into(), channels: BTreeSet::new(), has_peers: false, begun_ms: now_ms };
+        Self::of(me, read, now_ms)
+    }
+
+    fn of(me: Me, read: Vec<Incident>, now_ms: UnixMs) -> Self {
+        Self { ledger: Ledger::new(me, None, read), now_ms, told: Vec::new() }
     }
 
     fn take(&mut self, effects: Effects) {
-        self.told.extend(effects.notices.iter().map(|notice| (notice.incident.no, notice.occasion)));
+        let heard = effects.notices.iter().filter(|notice| notice.audience.has("pager"));
+        self.told.extend(heard.map(|notice| (notice.incident.no, notice.occasion)));
         // The disk is fast.
         for no in effects.changed {
             self.ledger.on_kept(no, ENTRIES_MAX);
@@ -249,7 +255,7 @@ fn a_silence_ends_and_says_so() {
     let silenced = night.ledger.known(night.now_ms);
     assert!(silenced[0].is_silenced);
     night.pass(10 * MINUTE);
-    assert_eq!(night.told(), [(1, Occasion::Opened), (1, Occasion::Goes)]);
+    assert_eq!(night.told(), [(1, Occasion::Opened), (1, Occasion::Silenced), (1, Occasion::Goes)]);
     assert_eq!(night.ledger.view(1).unwrap().silenced_until_ms, None);
 }
 
@@ -375,4 +381,210 @@ fn a_hole_in_the_story_is_said() {
     let effects = night.ledger.on_missed(12, night.now_ms);
     night.take(effects);
     assert!(night.texts(1)[1].starts_with("note 12 happenings came faster"));
+}
+
+/// Processes of one system, which hear of each other every two seconds unless they are cut off.
+struct System {
+    nights: Vec<(&'static str, Night)>,
+    cut_off: Option<&'static str>,
+}
+
+impl System {
+    fn new(names: &[&'static str]) -> Self {
+        let night = |name: &&'static str| {
+            let channels = BTreeSet::from(["pager".to_owned()]);
+            let me = Me { node: (*name).to_owned(), channels, has_peers: true, begun_ms: 0 };
+            (*name, Night::of(me, Vec::new(), 1_000_000))
+        };
+        let mut system = Self { nights: names.iter().map(night).collect(), cut_off: None };
+        system.pass(10);
+        system
+    }
+
+    fn of(&mut self, name: &str) -> &mut Night {
+        &mut self.nights.iter_mut().find(|(one, _)| *one == name).unwrap().1
+    }
+
+    fn raise(&mut self, names: &[&str]) {
+        for name in names {
+            self.of(name).raise("session-managers/emergency", Severity::High);
+        }
+    }
+
+    fn pass(&mut self, seconds: u64) {
+        for second in 0..seconds {
+            for (_, night) in &mut self.nights {
+                night.pass(SECOND);
+            }
+            if second % 2 == 0 {
+                self.talk();
+            }
+        }
+    }
+
+    fn talk(&mut self) {
+        let heard: Vec<_> = self.nights.iter().map(|(name, night)| (*name, night.ledger.claims())).collect();
+        for (to, night) in &mut self.nights {
+            for (from, claims) in &heard {
+                if ![Some(*from), Some(*to)].contains(&self.cut_off) {
+                    night.ledger.on_said(from, claims.clone(), night.now_ms);
+                }
+            }
+        }
+    }
+
+    fn told(&mut self) -> Vec<(&'static str, Occasion)> {
+        let told = self.nights.iter_mut().map(|(name, night)| (*name, night.told()));
+        told.flat_map(|(name, told)| told.into_iter().map(move |(_, occasion)| (name, occasion))).collect()
+    }
+
+    fn told_by(&mut self, name: &str) -> Option<String> {
+        self.of(name).ledger.view(1).unwrap().told_by.clone().map(|other| other.node)
+    }
+}
+
+#[test]
+fn one_storm_that_three_processes_see_is_told_by_one_of_them() {
+    for order in [["a", "b", "c"], ["c", "b", "a"], ["b", "a", "c"]] {
+        let mut system = System::new(&["a", "b", "c"]);
+        for name in order {
+            system.raise(&[name]);
+            system.pass(1);
+        }
+        system.pass(3 * 60);
+        assert_eq!(system.told(), [("a", Occasion::Opened)], "{order:?}");
+        assert_eq!((system.told_by("b"), system.told_by("c")), (Some("a".into()), Some("a".into())));
+        // Each has its story, also of what others would be told: nobody else counts it as open.
+        let open = |system: &mut System, name| system.of(name).ledger.open_counts().values().sum::<u32>();
+        assert_eq!((open(&mut system, "a"), open(&mut system, "b")), (1, 0));
+        for name in order {
+            system.of(name).clear("session-managers/emergency");
+        }
+        system.pass(2 * 60);
+        assert_eq!(system.told(), [("a", Occasion::Resolved)], "{order:?}");
+        assert_eq!(system.of("c").state(1), IncidentState::Resolved);
+    }
+}
+
+#[test]
+fn who_alone_sees_it_tells_it_and_who_sees_it_later_joins() {
+    let mut system = System::new(&["a", "b"]);
+    system.raise(&["b"]);
+    system.pass(10);
+    assert_eq!(system.told(), [("b", Occasion::Opened)]);
+    system.raise(&["a"]);
+    system.pass(60);
+    assert_eq!((system.told(), system.told_by("a")), (vec![], Some("b".into())));
+}
+
+#[test]
+fn whoever_speaks_and_falls_silent_is_followed_by_another_and_two_are_one_again() {
+    let mut system = System::new(&["a", "b", "c"]);
+    system.raise(&["a", "b", "c"]);
+    system.pass(10);
+    assert_eq!(system.told(), [("a", Occasion::Opened)]);
+    system.cut_off = Some("a");
+    system.pass(30);
+    assert_eq!(system.told(), [("b", Occasion::Goes)]);
+    assert_eq!((system.told_by("b"), system.told_by("c")), (None, Some("b".into())));
+    // Both halves have told it. Together again, one goes on.
+    system.cut_off = None;
+    system.pass(10);
+    assert_eq!(system.told(), [("b", Occasion::Joined)]);
+    assert_eq!((system.told_by("a"), system.told_by("b")), (None, Some("a".into())));
+}
+
+#[test]
+fn who_is_cut_off_from_the_beginning_tells_it_too() {
+    let mut system = System::new(&["a", "b"]);
+    system.cut_off = Some("a");
+    system.pass(10);
+    system.raise(&["a", "b"]);
+    assert_eq!(system.told(), [("a", Occasion::Opened), ("b", Occasion::Opened)]);
+}
+
+#[test]
+fn where_it_holds_longer_than_for_whoever_spoke_it_is_told_on() {
+    let mut system = System::new(&["a", "b"]);
+    system.raise(&["a", "b"]);
+    system.pass(10);
+    system.of("a").clear("session-managers/emergency");
+    system.pass(90);
+    let told = [("a", Occasion::Opened), ("a", Occasion::Resolved), ("b", Occasion::Goes)];
+    assert_eq!(system.told(), told);
+}
+
+#[test]
+fn an_incident_of_one_process_is_told_by_it() {
+    let mut system = System::new(&["a", "b"]);
+    for name in ["a", "b"] {
+        system.of(name).raise("process/memory", Severity::High);
+    }
+    system.pass(30);
+    assert_eq!(system.told(), [("a", Occasion::Opened), ("b", Occasion::Opened)]);
+}
+
+#[test]
+fn a_process_tells_whom_the_other_cannot_tell() {
+    let mut system = System::new(&["a", "b"]);
+    let me = system.of("b").ledger.claims().channels;
+    system.of("b").ledger.me.channels.insert("mail".into());
+    system.of("a").raise("store/down", Severity::High);
+    system.talk();
+    let night = system.of("b");
+    let effects = night.ledger.on_happening(
+        &happened(night.now_ms, What::AlertRaised(alert("store/down", Severity::High))),
+        night.now_ms,
+    );
+    let audience = &effects.notices[0].audience;
+    assert_eq!(*audience, Audience::AllBut(me));
+    assert!(audience.has("mail") && !audience.has("pager"));
+}
+
+#[test]
+fn what_a_person_says_at_one_process_holds_at_all() {
+    let mut system = System::new(&["a", "b"]);
+    system.raise(&["a", "b"]);
+    system.pass(10);
+    let words = [
+        Word::Acknowledge { reason: String::new() },
+        Word::Silence { until_ms: Some(9_000_000), reason: "known".into() },
+        state_word(IncidentState::Resolved),
+    ];
+    for word in words {
+        let incident = system.of("b").ledger.view(1).unwrap().clone();
+        system.of("b").say(1, word.clone()).unwrap();
+        let said = for_others(&incident, "mina", &word).unwrap();
+        // As it comes from the other process.
+        let told = serde_json::to_string(&happened(1, What::IncidentSaid(said.clone()))).unwrap();
+        let heard: Happening = serde_json::from_str(&told).unwrap();
+        assert_eq!(heard.what, What::IncidentSaid(said.clone()), "{told}");
+        for name in ["a", "b"] {
+            let now_ms = system.of(name).now_ms;
+            let happening = Happening { node: "b".into(), ..happened(now_ms, What::IncidentSaid(said.clone())) };
+            let effects = system.of(name).ledger.on_happening(&happening, now_ms);
+            system.of(name).take(effects);
+        }
+    }
+    let [a, b] = ["a", "b"].map(|name| system.of(name).ledger.view(1).unwrap().clone());
+    assert_eq!((a.acknowledged_by.as_deref(), a.state), (Some("mina"), IncidentState::Resolved));
+    assert_eq!((a.entries, b.entries), (4, 5), "b also says who tells people");
+    assert!(system.of("a").texts(1).contains(&"acknowledged Sees to it: (said on b)".to_owned()));
+    let told = [("a", Occasion::Opened), ("a", Occasion::Silenced), ("a", Occasion::Resolved)];
+    assert_eq!(system.told(), told);
+}
+
+#[test]
+fn who_tells_people_is_known_after_a_restart() {
+    let mut system = System::new(&["a", "b"]);
+    system.raise(&["a", "b"]);
+    system.pass(10);
+    let night = system.of("b");
+    let mut again = Incident::unknown(1, 0);
+    let lines: Vec<Line> = night.ledger.warm(1).unwrap().clone().all_lines().to_vec();
+    lines.into_iter().for_each(|line| again.push_kept(line));
+    assert!(matches!(again.voice, Voice::Other(_)));
+    let me = Me { begun_ms: night.now_ms, ..night.ledger.me.clone() };
+    let ledger = Ledger::new(me, None, [again]);
+    assert!(ledger.known(night.now_ms).is_empty(), "the other one repeats it");
 }

@@ -24,6 +24,7 @@ impl Ledger {
         let open: Vec<u64> =
             self.warm.iter().filter(|(_, incident)| incident.is_open()).map(|(no, _)| *no).collect();
         for no in open {
+            self.choose_voice(no, now_ms, &mut effects);
             self.end_what_was_not_seen(no, now_ms, &mut effects);
             self.end_silence(no, now_ms, &mut effects);
             self.resolve(no, now_ms, &mut effects);
@@ -36,7 +37,7 @@ impl Ledger {
 
     /// Nobody has said it is gone, because whoever would have said so was restarted.
     fn end_what_was_not_seen(&mut self, no: u64, now_ms: UnixMs, effects: &mut Effects) {
-        let is_late = now_ms >= self.begun_ms.saturating_add(SEEN_WITHIN_MS);
+        let is_late = now_ms >= self.me.begun_ms.saturating_add(SEEN_WITHIN_MS);
         let gone = self.open(no).is_some_and(|incident| !incident.is_seen && incident.still_holds());
         if is_late && gone {
             let text = "This process was restarted meanwhile, and its alert was not raised again".to_owned();

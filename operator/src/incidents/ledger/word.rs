@@ -3,6 +3,7 @@
 //! Why it exists: a word is checked before it is written into the audit, and done after; both ask the same question here.
 
 use buslane_shared::UnixMs;
+use serde::{Deserialize, Serialize};
 
 use super::{Effects, Fact, Incident, Ledger, Line, Occasion};
 use crate::incidents::incident::WORDS_MAX;
@@ -16,7 +17,8 @@ use crate::view::{Entry, IncidentState, Severity};
 const TEXT_CHARS_MAX: usize = 1_000;
 
 /// What a person says.
-#[derive(Debug, Clone, PartialEq)]
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(tag = "is", rename_all = "snake_case")]
 pub enum Word {
     /// "I see to it."
     Acknowledge {
@@ -49,6 +51,32 @@ pub enum Word {
         /// Why.
         reason: String,
     },
+}
+
+impl Word {
+    /// What kind it is.
+    pub(in crate::incidents) fn name(&self) -> &'static str {
+        match self {
+            Self::Acknowledge { .. } => "acknowledged",
+            Self::Silence { .. } => "silenced",
+            Self::Note { .. } => "a note",
+            Self::State { to, .. } => machine::name(*to),
+            Self::Severity { to, .. } => severity_name(*to),
+        }
+    }
+
+    /// The same, said on another node.
+    pub(super) fn heard_on(mut self, node: &str) -> Self {
+        let text = match &mut self {
+            Self::Acknowledge { reason }
+            | Self::Silence { reason, .. }
+            | Self::State { reason, .. }
+            | Self::Severity { reason, .. } => reason,
+            Self::Note { text } => text,
+        };
+        *text = format!("{text} (said on {node})").trim_start().to_owned();
+        self
+    }
 }
 
 /// Why it was not done.
@@ -158,6 +186,7 @@ fn occasion(before: &Incident, line: &Line) -> Option<Occasion> {
         }
         // Nobody is woken to hear that it is less bad.
         Fact::Severity { .. } if before.is_open() => Some(Occasion::Known),
+        Fact::Silenced { until_ms: Some(_) } => Some(Occasion::Silenced),
         _ => None,
     }
 }

@@ -166,3 +166,28 @@ fn the_queue_is_bounded_and_says_what_it_drops() {
     }
     assert_eq!(queue.pending[&5].occasions.len(), OCCASIONS_MAX);
 }
+
+#[test]
+fn a_silence_recalls_what_was_not_brought_yet() {
+    for taste in [PEOPLE, FORGETFUL] {
+        let mut queue = queue(taste);
+        queue.offer(of(1, Occasion::Opened, 1_000));
+        let Next::Bring(due) = queue.next(1_000) else { panic!("it is due") };
+        queue.on_failed(&due, true, 1_000);
+        queue.offer(of(2, Occasion::Opened, 1_500));
+        queue.offer(of(1, Occasion::Silenced, 1_600));
+        assert_eq!(bring(&mut queue, 60_000).notice.incident.no, 2, "only of the other one");
+        assert!(queue.pending.is_empty());
+    }
+}
+
+#[test]
+fn what_another_process_tells_is_ended_where_it_was_told_and_nowhere_else() {
+    let mut queue = queue(FORGETFUL);
+    queue.offer(of(1, Occasion::Opened, 1_000));
+    bring(&mut queue, 1_000);
+    queue.offer(of(1, Occasion::Joined, 70_000));
+    queue.offer(of(2, Occasion::Joined, 70_000));
+    assert!(bring(&mut queue, 70_000).is_over());
+    assert_eq!(queue.next(10 * 60_000), Next::Wait(None), "it is repeated no more");
+}
