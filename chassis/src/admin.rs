@@ -6,6 +6,7 @@
 
 mod body;
 mod cookie;
+mod crowd;
 mod failures;
 mod guard;
 mod headers;

@@ -225,6 +225,7 @@ pub(super) async fn check(State(guard): State<Arc<Guard>>, request: Request, nex
         Err(Denied::Nobody) if wants_page(&request) => return to_login(&request),
         Err(denied) => return guard.deny(denied, Peer::of(&request).ip),
     };
+    Peer::of(&request).known.note();
     let mut request = match body::whole(request).await {
         Ok(request) => request,
         Err(answer) => return answer,

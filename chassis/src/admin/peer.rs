@@ -4,6 +4,7 @@ use std::net::{IpAddr, Ipv4Addr};
 
 use axum::extract::Request;
 
+use super::crowd::Known;
 use super::lease::Lease;
 
 /// The other end. In the extensions of every request.
@@ -15,12 +16,19 @@ pub(super) struct Peer {
     pub(super) tls: bool,
     /// The right that its certificate gives, if it has shown one.
     pub(super) certificate: Option<Lease>,
+    /// Whether it has shown a right: of those who have not, some go when there is no place.
+    pub(super) known: Known,
 }
 
 impl Peer {
     pub(super) fn of(request: &Request) -> Self {
         // A request that came over no connection has nothing to show.
-        let nobody = || Self { ip: Ipv4Addr::UNSPECIFIED.into(), tls: false, certificate: None };
+        let nobody = || Self {
+            ip: Ipv4Addr::UNSPECIFIED.into(),
+            tls: false,
+            certificate: None,
+            known: Known::default(),
+        };
         request.extensions().get().cloned().unwrap_or_else(nobody)
     }
 }

@@ -17,15 +17,15 @@ use hyper_util::service::TowerToHyperService;
 use socket2::SockRef;
 use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::net::{TcpListener, TcpStream};
-use tokio::sync::Semaphore;
 use tokio::task::JoinSet;
 use tokio_util::sync::CancellationToken;
 
+use super::crowd::{Crowd, Place};
 use super::patience::Patient;
 use super::peer::Peer;
 use super::tls::{self, AdminTls};
 
-/// Connections at a time: a thousand open pages, operators' scripts and a few scrapers. Further ones wait in the listener's backlog.
+/// Connections at a time: a thousand open pages, operators' scripts and a few scrapers. For a further one, one that has shown no right goes.
 pub(super) const CONNECTIONS_MAX: usize = 1_024;
 
 /// How long a connection may take to send the head of a request, the first as any later one; and for the handshake before that.
@@ -49,11 +49,12 @@ pub(super) struct Serving {
     pub(super) router: Router,
     pub(super) tls: Option<Arc<AdminTls>>,
     pub(super) stall_limit: Duration,
+    pub(super) connections_max: usize,
 }
 
 impl Serving {
     pub(super) fn new(router: Router, tls: Option<Arc<AdminTls>>) -> Self {
-        Self { router, tls, stall_limit: STALL_LIMIT }
+        Self { router, tls, stall_limit: STALL_LIMIT, connections_max: CONNECTIONS_MAX }
     }
 
     pub(super) async fn serve(self, listener: TcpListener, ending: &CancellationToken) {
@@ -65,16 +66,23 @@ impl Serving {
     }
 
     async fn accept(self, listener: TcpListener, ending: &CancellationToken, connections: &mut JoinSet<()>) {
-        let places = Arc::new(Semaphore::new(CONNECTIONS_MAX));
-        // The semaphore is never closed.
-        while let Ok(place) = places.clone().acquire_owned().await {
+        let crowd = Crowd::new(self.connections_max);
+        loop {
             while connections.try_join_next().is_some() {}
             match listener.accept().await {
                 Ok((tcp, from)) => {
+                    let Some(place) = crowd.enter(from.ip().to_canonical()) else {
+                        metrics::counter!("buslane_admin_refused_total", "why" => "full").increment(1);
+                        continue;
+                    };
                     let (serving, ending) = (self.clone(), ending.clone());
                     connections.spawn(async move {
-                        serving.connection(tcp, from, ending).await;
-                        drop(place);
+                        tokio::select! {
+                            () = serving.connection(tcp, from, &place, ending) => {}
+                            () = place.lost() => {
+                                metrics::counter!("buslane_admin_refused_total", "why" => "full").increment(1);
+                            }
+                        }
                     });
                 }
                 Err(error) => {
@@ -85,11 +93,12 @@ impl Serving {
         }
     }
 
-    async fn connection(self, tcp: TcpStream, from: SocketAddr, ending: CancellationToken) {
+    async fn connection(self, tcp: TcpStream, from: SocketAddr, place: &Place, ending: CancellationToken) {
         // A system that does not let us choose keeps its own bound.
         let _ = SockRef::from(&tcp).set_send_buffer_size(SEND_BUFFER_BYTES);
         let tcp = Patient::new(tcp, self.stall_limit);
-        let mut peer = Peer { ip: from.ip().to_canonical(), tls: self.tls.is_some(), certificate: None };
+        let (ip, known) = (from.ip().to_canonical(), place.known());
+        let mut peer = Peer { ip, tls: self.tls.is_some(), certificate: None, known };
         let Some(tls) = self.tls else {
             return answer(tcp, self.router, peer, ending).await;
         };

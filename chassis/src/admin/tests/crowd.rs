@@ -62,3 +62,30 @@ async fn a_reader_that_waits_for_news_is_not_dropped() {
     drop((quiet, loud));
     world.end().await;
 }
+
+#[tokio::test]
+async fn strangers_who_take_every_place_make_room_for_an_operator() {
+    const PLACES: usize = 8;
+    let small = |mut bound: BoundAdmin| {
+        bound.serving.connections_max = PLACES;
+        bound
+    };
+    let world = world_with(small).await;
+    let page = world.watch("/v1/live").await;
+    let mut strangers = Vec::new();
+    for _ in 0..2 * PLACES {
+        let mut stream = TcpStream::connect(world.addr).await.unwrap();
+        stream.write_all(b"GET /healthz HTTP/1.1\r\nHost: x\r\n\r\n").await.unwrap();
+        let mut begin = [0; 15];
+        stream.read_exact(&mut begin).await.unwrap();
+        strangers.push(stream);
+    }
+    // Long before those who say nothing are closed for that.
+    let me = [bearer(world.token.reveal())];
+    let asking = world.send("GET", "/v1/me", &[&me[0]], "");
+    let answer = tokio::time::timeout(Duration::from_secs(2), asking).await.expect("there is no place");
+    assert_eq!(answer.status, 200);
+    assert_eq!(world.streams.load(Ordering::SeqCst), 1, "who has shown a right stays");
+    drop((page, strangers));
+    world.end().await;
+}
