@@ -26,6 +26,7 @@ use crate::{clock, secret};
 pub use check::{Damage, Report};
 pub use line::Record;
 
+use check::Snapshot;
 use line::Hash;
 
 /// A file is closed beyond this: some 20,000 actions.
@@ -101,7 +102,7 @@ impl Audit {
 
     pub(crate) fn open_with(folder: &Path, bytes_max: u64) -> Result<(Arc<Self>, Report), AuditError> {
         let at = |error| AuditError { path: current(folder), error };
-        let checked = check::check(folder).map_err(at)?;
+        let checked = Snapshot::take(folder).and_then(Snapshot::check).map_err(at)?;
         let file = open_current(folder).map_err(at)?;
         let bytes = file.metadata().map_err(at)?.len();
         // Without the reserve everything works until the disk is full.
@@ -164,15 +165,20 @@ impl Audit {
 
     /// Checks the whole chain. Blocks.
     pub fn verify(&self) -> Result<Report, AuditError> {
-        // Nobody writes meanwhile: a line that is half there would look like damage.
-        let _still = self.inner.lock();
-        verify(&self.folder)
+        let checked = self.snapshot()?.check();
+        Ok(checked.map_err(|error| AuditError { path: current(&self.folder), error })?.report)
     }
 
     /// The last entries, oldest first, as far as they can be read. Blocks.
     pub fn last(&self, count: usize) -> Result<Vec<Record>, AuditError> {
+        self.snapshot()?.last(count).map_err(|error| AuditError { path: current(&self.folder), error })
+    }
+
+    /// Nobody writes meanwhile: a line that is half there would look like damage. What takes time, the reading, comes after: an
+    /// order does not wait for somebody who looks at the audit.
+    fn snapshot(&self) -> Result<Snapshot, AuditError> {
         let _still = self.inner.lock();
-        last(&self.folder, count)
+        Snapshot::take(&self.folder).map_err(|error| AuditError { path: current(&self.folder), error })
     }
 
     /// All or nothing, as far as a disk lets one: what was not written whole is taken back.
@@ -222,13 +228,13 @@ impl Audit {
 
 /// Checks the chain of a folder that no process writes to. Blocks.
 pub fn verify(folder: &Path) -> Result<Report, AuditError> {
-    let checked = check::check(folder).map_err(|error| AuditError { path: current(folder), error })?;
+    let checked = Snapshot::take(folder).and_then(Snapshot::check).map_err(|error| AuditError { path: current(folder), error })?;
     Ok(checked.report)
 }
 
 /// The last entries of a folder that no process writes to, oldest first, as far as they can be read. Blocks.
 pub fn last(folder: &Path, count: usize) -> Result<Vec<Record>, AuditError> {
-    check::last(folder, count).map_err(|error| AuditError { path: current(folder), error })
+    Snapshot::take(folder).and_then(|all| all.last(count)).map_err(|error| AuditError { path: current(folder), error })
 }
 
 const HEAD: &str = "audit.head";

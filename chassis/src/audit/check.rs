@@ -64,32 +64,57 @@ pub(super) fn files(folder: &Path) -> io::Result<Vec<PathBuf>> {
     Ok(closed)
 }
 
-/// Reads all of it.
-pub(super) fn check(folder: &Path) -> io::Result<Checked> {
-    let files = files(folder)?;
-    let witness = fs::read(folder.join(HEAD)).ok().and_then(|b| serde_json::from_slice(&b).ok());
-    let mut walk = Walk::new(witness, files.len() < FILES_MAX);
-    let mut ends_in_line = true;
-    for path in &files {
-        ends_in_line = read_lines(path, |line| walk.on_line(line))?;
-    }
-    Ok(Checked { ends_in_line, ..walk.end() })
+/// An audit as it is at one moment. It is taken while nobody writes, and read while somebody may: what is appended later, renamed
+/// or removed changes nothing of it.
+pub(super) struct Snapshot {
+    files: Vec<Part>,
+    witness: Option<Head>,
 }
 
-/// The last entries that can be read, oldest first.
-pub(super) fn last(folder: &Path, count: usize) -> io::Result<Vec<Record>> {
-    let mut kept = VecDeque::new();
-    for path in files(folder)? {
-        read_lines(&path, |line| {
-            if let Some((record, _)) = line.text.and_then(line::decode) {
-                kept.push_back(record);
-                if kept.len() > count {
-                    kept.pop_front();
-                }
-            }
-        })?;
+struct Part {
+    name: String,
+    file: File,
+    bytes: u64,
+}
+
+impl Snapshot {
+    /// Opens the files, and reads none of the lines.
+    pub(super) fn take(folder: &Path) -> io::Result<Self> {
+        let part = |path: PathBuf| {
+            let file = File::open(&path)?;
+            let name = path.file_name().map(|n| n.to_string_lossy().into_owned()).unwrap_or_default();
+            Ok(Part { name, bytes: file.metadata()?.len(), file })
+        };
+        let files = files(folder)?.into_iter().map(part).collect::<io::Result<_>>()?;
+        let witness = fs::read(folder.join(HEAD)).ok().and_then(|b| serde_json::from_slice(&b).ok());
+        Ok(Self { files, witness })
     }
-    Ok(kept.into())
+
+    /// Reads all of it.
+    pub(super) fn check(self) -> io::Result<Checked> {
+        let mut walk = Walk::new(self.witness, self.files.len() < FILES_MAX);
+        let mut ends_in_line = true;
+        for part in self.files {
+            ends_in_line = read_lines(part, |line| walk.on_line(line))?;
+        }
+        Ok(Checked { ends_in_line, ..walk.end() })
+    }
+
+    /// The last entries that can be read, oldest first.
+    pub(super) fn last(self, count: usize) -> io::Result<Vec<Record>> {
+        let mut kept = VecDeque::new();
+        for part in self.files {
+            read_lines(part, |line| {
+                if let Some((record, _)) = line.text.and_then(line::decode) {
+                    kept.push_back(record);
+                    if kept.len() > count {
+                        kept.pop_front();
+                    }
+                }
+            })?;
+        }
+        Ok(kept.into())
+    }
 }
 
 /// A line of a file.
@@ -101,9 +126,9 @@ struct Line<'a> {
 }
 
 /// Whether the file ends with a whole line.
-fn read_lines(path: &Path, mut on_line: impl FnMut(Line<'_>)) -> io::Result<bool> {
-    let file = path.file_name().map(|n| n.to_string_lossy().into_owned()).unwrap_or_default();
-    let mut reader = BufReader::new(File::open(path)?);
+fn read_lines(part: Part, mut on_line: impl FnMut(Line<'_>)) -> io::Result<bool> {
+    let Part { name: file, file: open, bytes } = part;
+    let mut reader = BufReader::new(open.take(bytes));
     let mut buffer = Vec::new();
     for no in 1.. {
         buffer.clear();

@@ -182,3 +182,21 @@ fn a_folder_that_cannot_be_written_is_an_error_before_the_action() {
     let error = Audit::open(&file).unwrap_err().to_string();
     assert!(error.contains("audit.jsonl") && error.contains("nothing is done"), "{error}");
 }
+
+#[test]
+fn what_is_looked_at_holds_up_no_writer_and_is_as_it_was() {
+    let dir = tempfile::tempdir().unwrap();
+    let (audit, _) = Audit::open_with(dir.path(), 1_000).unwrap();
+    for no in 1..=5 {
+        audit.write(entry(&format!("drill {no}"))).unwrap();
+    }
+    let snapshots = [audit.snapshot().unwrap(), audit.snapshot().unwrap()];
+    assert!(!audit.inner.is_locked(), "the lines are read without the lock");
+    // Meanwhile the file is closed and others begin; the oldest are removed for their number.
+    for no in 6..=200 {
+        audit.write(entry(&format!("drill {no}"))).unwrap();
+    }
+    let [checked, last] = snapshots;
+    assert_eq!(checked.check().unwrap().report, Report { entries: 5, first: 1, last: 5, damage: vec![] });
+    assert_eq!(last.last(1).unwrap()[0].no, 5);
+}
