@@ -2,7 +2,8 @@
 //!
 //! Why it exists: the token of the folder belongs to the machine. A person or a script gets one of its own, so that the audit says who it was and one
 //! can be taken back without the others. Only hashes are kept, in `tokens.json` of the folder (0600). A token that is made or taken back is recorded first;
-//! one that is taken back holds no longer, at once and also where nothing can be recorded or written any more. A file that cannot be read is put aside: it must never let anybody in.
+//! one that is taken back holds no longer, at once and also where nothing can be recorded or written any more. A file that is damaged is put aside: it must never let
+//! anybody in. One that cannot be read now is read again when a token is shown, and is not written over before.
 
 mod file;
 mod routes;
@@ -10,9 +11,10 @@ mod routes;
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
+use std::time::{Duration, Instant};
 
 use buslane_shared::UnixMs;
-use parking_lot::Mutex;
+use parking_lot::{Mutex, MutexGuard};
 use serde::{Deserialize, Serialize};
 use serde_json::{Value, json};
 use subtle::ConstantTimeEq;
@@ -37,6 +39,9 @@ const REASON_CHARS_MAX: usize = 500;
 
 /// Longest life of a token that ends: ten years.
 const LIFE_S_MAX: u64 = 3_650 * 24 * 3_600;
+
+/// Between two tries to read a file that could not be read.
+const READ_AGAIN: Duration = Duration::from_secs(1);
 
 /// So that a token is known as one wherever it is found.
 const PREFIX: &str = "buslane_";
@@ -127,6 +132,9 @@ pub enum TokensError {
     /// Nothing is done that is not recorded.
     #[error(transparent)]
     Audit(#[from] AuditError),
+    /// Those that are there are not known.
+    #[error("the file of the tokens cannot be read: {0}; see to the disk, and try again")]
+    Unreadable(String),
     /// It would not survive.
     #[error("the token was not made, its file cannot be written: {0}; see to the disk")]
     Unwritable(String),
@@ -143,6 +151,7 @@ impl TokensError {
             Self::TooMany => "too_many_tokens",
             Self::Unknown => "no_such_token",
             Self::Audit(_) => "audit_unwritable",
+            Self::Unreadable(_) => "tokens_unreadable",
             Self::Unwritable(_) => "tokens_unwritable",
         }
     }
@@ -155,6 +164,8 @@ pub struct Tokens {
     /// One change at a time.
     turn: tokio::sync::Mutex<()>,
     live: Mutex<BTreeMap<String, Live>>,
+    /// The file could not be read yet. Since when it is not tried: it is asked for by whoever shows a token, right or wrong.
+    unread: Mutex<Option<Instant>>,
 }
 
 #[derive(Clone)]
@@ -168,8 +179,49 @@ impl Tokens {
     /// The tokens of a folder.
     pub fn open(folder: &Path, audit: Arc<Audit>) -> Arc<Self> {
         let path = folder.join("tokens.json");
-        let live = Mutex::new(file::read(&path));
-        Arc::new(Self { path, audit, turn: tokio::sync::Mutex::default(), live })
+        let (live, unread) = match file::read(&path) {
+            Ok(live) => (live, None),
+            Err(error) => {
+                tracing::error!(path = %path.display(), %error, "the tokens cannot be read now: none of them holds until they can be");
+                (BTreeMap::new(), Some(Instant::now()))
+            }
+        };
+        let (live, unread) = (Mutex::new(live), Mutex::new(unread));
+        Arc::new(Self { path, audit, turn: tokio::sync::Mutex::default(), live, unread })
+    }
+
+    /// Reads the file, if it could not be read before. Blocks. Where it can be read, everybody may go on.
+    fn read_again(&self) -> Result<(), TokensError> {
+        let mut unread = self.unread.lock();
+        if unread.is_none() {
+            return Ok(());
+        }
+        *unread = Some(Instant::now());
+        let read = file::read(&self.path).map_err(|error| TokensError::Unreadable(error.to_string()))?;
+        *self.live.lock() = read;
+        *unread = None;
+        tracing::info!(path = %self.path.display(), "the tokens were read");
+        Ok(())
+    }
+
+    /// Whoever shows a token while none is known is let in the next time, if the disk answers.
+    fn hurry(self: &Arc<Self>) {
+        let is_due = |unread: &MutexGuard<'_, Option<Instant>>| {
+            unread.is_some_and(|tried| tried.elapsed() >= READ_AGAIN)
+        };
+        // A reading that is under way has the lock.
+        if !self.unread.try_lock().is_some_and(|unread| is_due(&unread)) {
+            return;
+        }
+        let tokens = Arc::clone(self);
+        // Nobody waits for it: a disk that hangs must hold up nobody.
+        drop(tokio::task::spawn_blocking(move || tokens.read_again()));
+    }
+
+    async fn known(self: &Arc<Self>) -> Result<(), TokensError> {
+        let tokens = Arc::clone(self);
+        let read = tokio::task::spawn_blocking(move || tokens.read_again()).await;
+        read.unwrap_or_else(|failed| Err(TokensError::Unreadable(failed.to_string())))
     }
 
     pub(super) fn audit(&self) -> &Arc<Audit> {
@@ -183,16 +235,18 @@ impl Tokens {
     }
 
     /// The right of whoever shows this.
-    pub(super) fn find(&self, shown: &str, now_ms: UnixMs) -> Option<Lease> {
+    pub(super) fn find(self: &Arc<Self>, shown: &str, now_ms: UnixMs) -> Option<Lease> {
         let (id, _) = shown.strip_prefix(PREFIX)?.split_once('_')?;
+        self.hurry();
         let live = self.live.lock().get(id)?.clone();
         let is_it: bool = live.hash.ct_eq(&secrets::hash(shown)).into();
         (is_it && live.holds(now_ms)).then(|| live.lease())
     }
 
     /// Makes a token. To be run in a task of its own: dropped half-way it may have been recorded and not made.
-    pub async fn make(&self, wish: TokenWish, author: String) -> Result<Made, TokensError> {
+    pub async fn make(self: &Arc<Self>, wish: TokenWish, author: String) -> Result<Made, TokensError> {
         let _turn = self.turn.lock().await;
+        self.known().await?;
         let now_ms = clock::unix_ms();
         let token = format!("{PREFIX}{}_{}", hex::encode(clock::random::<6>()), secrets::random());
         let live = self.plan(&wish, &author, &token, now_ms)?;
@@ -210,8 +264,9 @@ impl Tokens {
 
     /// Takes a token back. What was begun with it (page sessions, streams) ends. It is recorded first; where that cannot be, it is taken back
     /// all the same: a disk that is full must not keep a stolen token alive.
-    pub async fn revoke(&self, id: &str, reason: String, author: String) -> Result<Revoked, TokensError> {
+    pub async fn revoke(self: &Arc<Self>, id: &str, reason: String, author: String) -> Result<Revoked, TokensError> {
         let _turn = self.turn.lock().await;
+        self.known().await?;
         checked(&reason)?;
         let known = self.live.lock().get(id).cloned();
         let revoked = known.filter(|live| live.holds(clock::unix_ms())).ok_or(TokensError::Unknown)?.view;

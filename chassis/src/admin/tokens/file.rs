@@ -23,19 +23,20 @@ struct Line {
     hash: String,
 }
 
-/// Reads the tokens. What cannot be read is put aside, and lets nobody in.
-pub(super) fn read(path: &Path) -> BTreeMap<String, Live> {
+/// Reads the tokens. What is in the file and is none of ours is put aside, and lets nobody in. A disk that does not answer is an
+/// error: the file may be whole.
+pub(super) fn read(path: &Path) -> io::Result<BTreeMap<String, Live>> {
     let text = match std::fs::read(path) {
         Ok(text) => text,
-        Err(error) if error.kind() == io::ErrorKind::NotFound => return BTreeMap::new(),
-        Err(error) => return put_aside(path, &error.to_string()),
+        Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(BTreeMap::new()),
+        Err(error) => return Err(error),
     };
     if secret::is_exposed(path).unwrap_or(false) {
         tracing::warn!(path = %path.display(), "the tokens are readable by others: chmod 600 the file");
     }
     let parsed = serde_json::from_slice::<File>(&text).map_err(|error| error.to_string());
     let all: Result<_, String> = parsed.and_then(|file| file.tokens.into_iter().map(live).collect());
-    all.unwrap_or_else(|why| put_aside(path, &why))
+    Ok(all.unwrap_or_else(|why| put_aside(path, &why)))
 }
 
 pub(super) fn write(path: &Path, tokens: &BTreeMap<String, Live>) -> io::Result<()> {
@@ -54,6 +55,6 @@ fn live(line: Line) -> Result<(String, Live), String> {
 fn put_aside(path: &Path, why: &str) -> BTreeMap<String, Live> {
     let aside = path.with_extension("json.damaged");
     let moved = std::fs::rename(path, &aside).is_ok();
-    tracing::error!(path = %aside.display(), why, moved, "the tokens cannot be read: none of them holds; make new ones");
+    tracing::error!(path = %aside.display(), why, moved, "the file of the tokens is damaged: none of them holds; make new ones");
     BTreeMap::new()
 }

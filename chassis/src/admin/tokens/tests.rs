@@ -12,7 +12,7 @@ fn wish(name: &str, role: Role, expires_in_s: Option<u64>) -> TokenWish {
     TokenWish { name: name.into(), role, expires_in_s, reason: "on call".into(), author: String::new() }
 }
 
-async fn make(tokens: &Tokens, name: &str, role: Role) -> Made {
+async fn make(tokens: &Arc<Tokens>, name: &str, role: Role) -> Made {
     tokens.make(wish(name, role, None), "root".into()).await.unwrap()
 }
 
@@ -163,4 +163,22 @@ async fn a_token_is_taken_back_also_where_nothing_can_be_recorded() {
     let revoked = tokens.revoke(&kim.view.id, "stolen".into(), author).await.unwrap();
     assert!(revoked.not_recorded.is_some() && revoked.not_kept.is_none());
     assert!(tokens.find(&kim.token, 0).is_none());
+}
+
+#[tokio::test]
+async fn a_disk_that_does_not_answer_for_a_moment_costs_no_token() {
+    let folder = tempfile::tempdir().unwrap();
+    let made = make(&open(folder.path()), "kim", Role::Operator).await;
+    let (path, elsewhere) = (folder.path().join("tokens.json"), folder.path().join("elsewhere"));
+    std::fs::rename(&path, &elsewhere).unwrap();
+    // A folder in its place: it is there, and reading it fails.
+    std::fs::create_dir(&path).unwrap();
+    let tokens = open(folder.path());
+    assert!(tokens.find(&made.token, clock::unix_ms()).is_none());
+    let refused = tokens.make(wish("lee", Role::Viewer, None), "root".into()).await.unwrap_err();
+    assert_eq!(refused.code(), "tokens_unreadable", "what is there is not written over");
+    assert!(path.exists() && !path.with_extension("json.damaged").exists());
+    std::fs::remove_dir(&path).unwrap();
+    std::fs::rename(&elsewhere, &path).unwrap();
+    crate::testing::until("it holds again", || tokens.find(&made.token, clock::unix_ms()).is_some()).await;
 }
