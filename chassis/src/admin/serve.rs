@@ -102,14 +102,20 @@ impl Serving {
         let Some(tls) = self.tls else {
             return answer(tcp, self.router, peer, ending).await;
         };
-        let handshake = tokio::time::timeout(HEAD_LIMIT, tls.acceptor().accept(tcp));
+        let (acceptor, believed) = tls.acceptor();
+        let handshake = tokio::time::timeout(HEAD_LIMIT, acceptor.accept(tcp));
         let Some(Ok(Ok(stream))) = ending.run_until_cancelled(handshake).await else {
             metrics::counter!("buslane_admin_refused_total", "why" => "handshake").increment(1);
             return;
         };
         let shown = stream.get_ref().1.peer_certificates().and_then(<[_]>::first);
-        peer.certificate = shown.and_then(tls::right_of);
-        answer(stream, self.router, peer, ending).await;
+        peer.certificate = shown.and_then(|shown| tls::right_of(shown, &believed));
+        let has_right = peer.certificate.is_some();
+        tokio::select! {
+            () = answer(stream, self.router, peer, ending) => {}
+            // The next connection shows whether the certificate is believed still.
+            () = believed.cancelled(), if has_right => {}
+        }
     }
 }
 

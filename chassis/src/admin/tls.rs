@@ -9,7 +9,7 @@ use std::sync::Arc;
 
 use arc_swap::ArcSwap;
 use garde::Validate;
-use rustls::ServerConfig;
+use rustls::{RootCertStore, ServerConfig};
 use rustls_pki_types::CertificateDer;
 use serde::{Deserialize, Serialize};
 use tokio_rustls::TlsAcceptor;
@@ -65,37 +65,64 @@ fn is_named(path: &Path, (): &()) -> garde::Result {
 #[derive(Debug)]
 pub struct AdminTls {
     settings: Settings,
-    config: ArcSwap<ServerConfig>,
+    current: ArcSwap<Current>,
+}
+
+/// What holds until it is read again.
+#[derive(Debug)]
+struct Current {
+    config: Arc<ServerConfig>,
+    /// The authority of operators' certificates.
+    authority: Option<Arc<RootCertStore>>,
+    /// Cancelled when that authority is another one: what was believed because of it is believed no longer.
+    believed: CancellationToken,
 }
 
 impl AdminTls {
     /// Reads the files.
     pub fn load(settings: Settings) -> Result<Arc<Self>, TlsError> {
-        let config = ArcSwap::from_pointee(read(&settings)?);
-        Ok(Arc::new(Self { settings, config }))
+        let current = ArcSwap::from_pointee(read(&settings)?);
+        Ok(Arc::new(Self { settings, current }))
     }
 
-    /// Reads the files again. New connections use what is in them; on an error everything stays as it is.
+    /// Reads the files again. New connections use what is in them; on an error everything stays as it is. Where the authority of
+    /// operators' certificates is another one, connections with a certificate end, and come back if it is believed still.
     pub fn reload(&self) -> Result<(), TlsError> {
-        self.config.store(Arc::new(read(&self.settings)?));
+        let mut next = read(&self.settings)?;
+        let before = self.current.load_full();
+        let roots = |current: &Current| current.authority.as_ref().map(|authority| authority.roots.clone());
+        let is_other = roots(&next) != roots(&before);
+        if !is_other {
+            next.believed = before.believed.clone();
+        }
+        self.current.store(Arc::new(next));
+        if is_other {
+            before.believed.cancel();
+        }
         Ok(())
     }
 
-    pub(super) fn acceptor(&self) -> TlsAcceptor {
-        TlsAcceptor::from(self.config.load_full())
+    /// What a new connection is accepted with, and what ends the right of its certificate.
+    pub(super) fn acceptor(&self) -> (TlsAcceptor, CancellationToken) {
+        let current = self.current.load();
+        (TlsAcceptor::from(Arc::clone(&current.config)), current.believed.clone())
     }
 }
 
-fn read(settings: &Settings) -> Result<ServerConfig, TlsError> {
+fn read(settings: &Settings) -> Result<Current, TlsError> {
     let identity = Identity::load(&settings.certificate, &settings.key)?;
-    match &settings.client_ca {
-        Some(ca) => identity.asking_server_config(Arc::new(tls::roots(ca)?), ALPN),
-        None => identity.server_config(ALPN),
-    }
+    let (config, authority) = match &settings.client_ca {
+        Some(ca) => {
+            let roots = Arc::new(tls::roots(ca)?);
+            (identity.asking_server_config(Arc::clone(&roots), ALPN)?, Some(roots))
+        }
+        None => (identity.server_config(ALPN)?, None),
+    };
+    Ok(Current { config: Arc::new(config), authority, believed: CancellationToken::new() })
 }
 
-/// The right that a verified certificate gives.
-pub(super) fn right_of(certificate: &CertificateDer<'_>) -> Option<Lease> {
+/// The right that a verified certificate gives, as long as its authority is believed.
+pub(super) fn right_of(certificate: &CertificateDer<'_>, believed: &CancellationToken) -> Option<Lease> {
     let (_, parsed) = X509Certificate::from_der(certificate).ok()?;
     let subject = parsed.subject();
     let mut units = subject.iter_organizational_unit().filter_map(|unit| unit.as_str().ok());
@@ -110,7 +137,7 @@ pub(super) fn right_of(certificate: &CertificateDer<'_>) -> Option<Lease> {
     let end_s = u64::try_from(parsed.validity().not_after.timestamp()).ok()?;
     Some(Lease {
         principal: Principal { name: name.to_owned(), role, how: How::Certificate },
-        alive: CancellationToken::new(),
+        alive: believed.clone(),
         expires_ms: Some(end_s.saturating_mul(1_000)),
         csrf: None,
     })

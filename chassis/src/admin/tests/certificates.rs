@@ -177,3 +177,32 @@ async fn whoever_speaks_no_tls_or_nothing_at_all_holds_up_nobody() {
     drop(silent);
     secure.world.end().await;
 }
+
+#[tokio::test]
+async fn with_another_authority_the_right_of_a_certificate_ends_on_open_connections_too() {
+    let secure = secure().await;
+    let roots = roots_from_pem(secure.authority.certificate()).unwrap();
+    let (chain, key) = secure.office.vouch("kim", "viewer").unwrap();
+    let config = rustls::ClientConfig::builder_with_provider(crate::tls::provider())
+        .with_protocol_versions(&[&rustls::version::TLS13])
+        .unwrap()
+        .with_root_certificates(roots)
+        .with_client_auth_cert(chain, key)
+        .unwrap();
+    let tcp = TcpStream::connect(secure.world.addr).await.unwrap();
+    let name = ServerName::try_from("localhost").unwrap();
+    let mut open = TlsConnector::from(Arc::new(config)).connect(name, tcp).await.unwrap();
+    open.write_all(b"GET /v1/live HTTP/1.1\r\nHost: localhost\r\n\r\n").await.unwrap();
+    let mut begin = [0; 15];
+    open.read_exact(&mut begin).await.unwrap();
+    assert_eq!(&begin, b"HTTP/1.1 200 OK");
+    // The same authority again changes nothing.
+    secure.tls.reload().unwrap();
+    assert_eq!(secure.world.streams.load(Ordering::SeqCst), 1);
+    std::fs::write(secure.folder.path().join("office.pem"), Office::new().pem).unwrap();
+    secure.tls.reload().unwrap();
+    until("the stream has ended", || secure.world.streams.load(Ordering::SeqCst) == 0).await;
+    let mut rest = Vec::new();
+    let _ = open.read_to_end(&mut rest).await;
+    secure.world.end().await;
+}
