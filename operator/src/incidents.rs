@@ -125,7 +125,10 @@ impl Incidents {
         let heard = news.listen();
         let (incidents, token) = (Arc::clone(self), shutdown.token().clone());
         shutdown.tracker().spawn(async move {
-            let listening = token.run_until_cancelled(incidents.listen(heard));
+            let listening = async {
+                token.run_until_cancelled(incidents.listen(heard)).await;
+                incidents.tell_what_waits();
+            };
             tokio::join!(listening, incidents.keep(&token));
             incidents.write().await;
         });
@@ -241,6 +244,13 @@ impl Incidents {
                 _ = seconds.tick() => self.on_tick(),
             }
         }
+    }
+
+    /// At the end: people are told what has waited for another process, and the messenger brings what it has.
+    fn tell_what_waits(&self) {
+        let effects = self.ledger.lock().on_end(clock::unix_ms());
+        self.act(effects);
+        self.messenger.end();
     }
 
     fn on_happening(&self, happening: &Happening) {

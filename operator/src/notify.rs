@@ -16,6 +16,7 @@ use std::collections::BTreeSet;
 use std::io;
 use std::path::PathBuf;
 use std::sync::Arc;
+use std::time::Duration;
 
 use aws_lc_rs::digest;
 use buslane_chassis::shutdown::Shutdown;
@@ -23,6 +24,7 @@ use futures_util::future::join_all;
 use parking_lot::Mutex;
 use serde::Serialize;
 use tokio::sync::mpsc::{self, error::TrySendError};
+use tokio_util::sync::CancellationToken;
 
 use crate::config;
 use crate::happening::News;
@@ -36,6 +38,9 @@ use webhook::Webhook;
 
 /// Notices that a courier has not taken yet: it takes them in microseconds, but not while it waits for an address.
 const INBOX_MAX: usize = 1_024;
+
+/// How long those who offer notices may take to say that there are no more, once the shutdown has begun.
+const LAST_WORDS: Duration = Duration::from_secs(1);
 
 /// Why nobody can be told.
 #[derive(Debug, thiserror::Error)]
@@ -84,6 +89,7 @@ pub struct Messenger {
     doors: Vec<Door>,
     /// One test at a time: it is for people, and each makes noise.
     testing: tokio::sync::Mutex<()>,
+    ending: CancellationToken,
 }
 
 #[derive(Debug)]
@@ -106,7 +112,8 @@ impl Messenger {
             targets.push((target, channel(&[&settings.url])));
         }
         if let Some(settings) = &config.email {
-            let whom: Vec<&str> = std::iter::once(&settings.server).chain(&settings.to).map(String::as_str).collect();
+            let whom: Vec<&str> =
+                std::iter::once(&settings.server).chain(&settings.to).map(String::as_str).collect();
             targets.push((Target::Email(Email::open(settings, node)?), channel(&whom)));
         }
         let doors = targets.into_iter().map(|(target, channel)| {
@@ -114,7 +121,12 @@ impl Messenger {
             Door { target: Arc::new(target), channel, inbox, waiting: Mutex::new(Some(waiting)) }
         });
         let node = node.to_owned();
-        Ok(Arc::new(Self { node, doors: doors.collect(), testing: tokio::sync::Mutex::default() }))
+        Ok(Arc::new(Self {
+            node,
+            doors: doors.collect(),
+            testing: tokio::sync::Mutex::default(),
+            ending: CancellationToken::new(),
+        }))
     }
 
     /// The process that tells.
@@ -139,12 +151,28 @@ impl Messenger {
         }
     }
 
-    /// Brings notices until the shutdown. Whoever cannot be told is a happening too.
+    /// Nobody offers any more: what waits is brought within seconds, or named in the log.
+    pub fn end(&self) {
+        self.ending.cancel();
+    }
+
+    /// Brings notices until [`Messenger::end`]. Whoever cannot be told is a happening too.
     pub fn run(&self, news: &News, shutdown: &Shutdown) {
         self.run_at(Pace::default(), news, shutdown);
     }
 
     fn run_at(&self, pace: Pace, news: &News, shutdown: &Shutdown) {
+        let (token, ending) = (shutdown.token().clone(), self.ending.clone());
+        shutdown.tracker().spawn(async move {
+            let limit = async {
+                token.cancelled().await;
+                tokio::time::sleep(LAST_WORDS).await;
+            };
+            tokio::select! {
+                () = ending.cancelled() => {}
+                () = limit => ending.cancel(),
+            }
+        });
         for door in &self.doors {
             let Some(waiting) = door.waiting.lock().take() else { continue };
             let courier = Courier {
@@ -153,10 +181,8 @@ impl Messenger {
                 news: news.clone(),
                 pace,
             };
-            let token = shutdown.token().clone();
-            shutdown.tracker().spawn(async move {
-                token.run_until_cancelled(courier.run(waiting)).await;
-            });
+            let ending = self.ending.clone();
+            shutdown.tracker().spawn(async move { courier.run(waiting, &ending).await });
         }
     }
 

@@ -109,7 +109,7 @@ impl Others {
     pub(super) fn on_said(&mut self, node: &str, mut claims: Claims, now_ms: UnixMs) {
         claims.open.truncate(CLAIMS_MAX);
         claims.channels = claims.channels.into_iter().take(CLAIMS_MAX).collect();
-        self.0.retain(|_, heard| now_ms.saturating_sub(heard.at_ms) <= SILENT_MS);
+        self.0.retain(|_, heard| now_ms.abs_diff(heard.at_ms) <= SILENT_MS);
         if self.0.len() < OTHERS_MAX || self.0.contains_key(node) {
             self.0.insert(node.to_owned(), Heard { at_ms: now_ms, claims });
         }
@@ -150,24 +150,23 @@ impl Others {
 
     /// Whether this process is to speak where nobody does.
     fn is_mine(&self, key: &str, me: &Me, until_ms: UnixMs, now_ms: UnixMs) -> bool {
-        let better = |(node, claims): &(&String, &Claims)| {
-            rank(node, &claims.channels) < rank(&me.node, &me.channels)
-        };
+        let better =
+            |(node, claims): &(&String, &Claims)| rank(node, &claims.channels) < rank(&me.node, &me.channels);
         let sees = |(_, claims): &(&String, &Claims)| claims.open.iter().any(|claim| claim.key == key);
         // Right after the start nobody was heard of yet.
         let knows_all = !me.has_peers || now_ms >= me.begun_ms.saturating_add(WAIT_MS);
-        if now_ms < until_ms {
+        if now_ms < until_ms && until_ms - now_ms <= WAIT_MS {
             return knows_all && !self.fresh(now_ms).any(|other| better(&other));
         }
         let is_first = !self.fresh(now_ms).any(|other| better(&other) && sees(&other));
-        is_first || now_ms >= until_ms.saturating_add(WAIT_MS)
+        is_first || now_ms.abs_diff(until_ms) >= WAIT_MS
     }
 
     fn word_of(&self, other: &Speaker, key: &str, me: &Me, now_ms: UnixMs) -> Word {
         let heard = self.0.get(&other.node);
         // After a start it is given time to be heard.
         let last_ms = heard.map_or(me.begun_ms, |heard| heard.at_ms);
-        let is_silent = now_ms.saturating_sub(last_ms) > SILENT_MS;
+        let is_silent = now_ms.abs_diff(last_ms) > SILENT_MS;
         let speaks = heard.is_none_or(|heard| heard.claims.open.iter().any(|c| c.key == key && c.speaks));
         match (is_silent, speaks) {
             (true, _) => Word::Silent,
@@ -177,7 +176,8 @@ impl Others {
     }
 
     fn fresh(&self, now_ms: UnixMs) -> impl Iterator<Item = (&String, &Claims)> {
-        let fresh = self.0.iter().filter(move |(_, heard)| now_ms.saturating_sub(heard.at_ms) <= FRESH_MS);
+        // A clock may be set back: nobody is waited for until it is that late again.
+        let fresh = self.0.iter().filter(move |(_, heard)| now_ms.abs_diff(heard.at_ms) <= FRESH_MS);
         fresh.map(|(node, heard)| (node, &heard.claims))
     }
 }

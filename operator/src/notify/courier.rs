@@ -8,6 +8,7 @@ use std::time::Duration;
 
 use buslane_chassis::clock;
 use tokio::sync::mpsc;
+use tokio_util::sync::CancellationToken;
 
 use super::email::Email;
 use super::message::Message;
@@ -88,26 +89,59 @@ pub(super) struct Courier {
 }
 
 impl Courier {
-    /// Until nobody offers any more.
-    pub(super) async fn run(self, mut inbox: mpsc::Receiver<Notice>) {
+    /// Until the end; then what waits is brought once more, without a pause, as far as the time goes.
+    pub(super) async fn run(self, mut inbox: mpsc::Receiver<Notice>, ending: &CancellationToken) {
         let mut queue = Queue::new(self.pace, self.target.taste());
+        let time_is_up = async {
+            ending.cancelled().await;
+            tokio::time::sleep(self.pace.goodbye).await;
+        };
+        tokio::select! {
+            () = self.bring(&mut queue, &mut inbox, ending) => {}
+            () = time_is_up => {}
+        }
+        self.name_what_is_left(&mut queue, &mut inbox);
+    }
+
+    async fn bring(&self, queue: &mut Queue, inbox: &mut mpsc::Receiver<Notice>, ending: &CancellationToken) {
         loop {
+            // Asked before the inbox is emptied: what was offered until then is brought.
+            let ends = ending.is_cancelled();
             while let Ok(notice) = inbox.try_recv() {
-                self.take(&mut queue, notice);
+                self.take(queue, notice);
             }
-            match queue.next(clock::unix_ms()) {
+            match if ends { queue.last() } else { queue.next(clock::unix_ms()) } {
                 Next::Bring(due) => {
                     let sent = self.target.send(&Message::about(&due, &self.node)).await;
                     match sent {
-                        Ok(()) => self.on_brought(&mut queue, &due),
-                        Err(error) => self.on_failed(&mut queue, &due, &error),
+                        Ok(()) => self.on_brought(queue, &due),
+                        Err(error) => {
+                            let is_passing = error.is_passing && !ending.is_cancelled();
+                            self.on_failed(queue, &due, &SendError { is_passing, ..error });
+                        }
                     }
                 }
+                Next::Wait(_) if ends => return,
                 Next::Wait(until_ms) => {
-                    let Some(notice) = self.wait(&mut inbox, until_ms).await else { return };
-                    notice.into_iter().for_each(|notice| self.take(&mut queue, notice));
+                    let waited = ending.run_until_cancelled(self.wait(inbox, until_ms)).await;
+                    match waited {
+                        Some(Some(notice)) => notice.into_iter().for_each(|notice| self.take(queue, notice)),
+                        // Nobody offers any more.
+                        Some(None) => return,
+                        None => {}
+                    }
                 }
             }
+        }
+    }
+
+    fn name_what_is_left(&self, queue: &mut Queue, inbox: &mut mpsc::Receiver<Notice>) {
+        while let Ok(notice) = inbox.try_recv() {
+            self.take(queue, notice);
+        }
+        for no in queue.waiting() {
+            self.target.count("dropped");
+            tracing::error!(to = self.target.name(), no, "not told of an incident: the process ends");
         }
     }
 

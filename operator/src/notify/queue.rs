@@ -4,6 +4,7 @@
 //! one message. Time is an argument. It must never hold more than its bound, and never give anything up without saying so.
 
 use std::collections::BTreeMap;
+use std::time::Duration;
 
 use buslane_shared::UnixMs;
 
@@ -27,11 +28,20 @@ pub(super) struct Pace {
     pub(super) retry_ms_max: u64,
     /// A message that could not be brought for so long is given up.
     pub(super) give_up_ms: u64,
+    /// How long bringing what waits may take once the process ends.
+    pub(super) goodbye: Duration,
 }
 
 impl Default for Pace {
     fn default() -> Self {
-        Self { apart_ms: 60_000, retry_ms: 1_000, retry_ms_max: 60_000, give_up_ms: 60 * 60 * 1_000 }
+        Self {
+            apart_ms: 60_000,
+            retry_ms: 1_000,
+            retry_ms_max: 60_000,
+            give_up_ms: 60 * 60 * 1_000,
+            // Half of what those who talk to clients have in all.
+            goodbye: Duration::from_secs(5),
+        }
     }
 }
 
@@ -164,6 +174,17 @@ impl Queue {
                 }
             }
         }
+    }
+
+    /// What to do at the end, when there is no later: whatever waits, without a pause.
+    pub(super) fn last(&self) -> Next {
+        let first = self.pending.values().min_by_key(|pending| pending.since_ms);
+        first.map_or(Next::Wait(None), |pending| Next::Bring(Box::new(self.due(pending))))
+    }
+
+    /// Incidents of which something was not brought.
+    pub(super) fn waiting(&self) -> impl Iterator<Item = u64> {
+        self.pending.keys().copied()
     }
 
     /// A message was taken.

@@ -181,7 +181,7 @@ async fn talk(tcp: TcpStream, at_data: &str, said: &mut Vec<String>) -> io::Resu
 }
 
 pub(super) fn webhook(addr: SocketAddr, format: WebhookFormat) -> config::Webhook {
-    config::Webhook { url: format!("http://{addr}/services/SECRET"), format, from: None }
+    config::Webhook { url: format!("http://{addr}/services/SECRET"), format, least: None }
 }
 
 pub(super) fn email(addr: SocketAddr) -> config::Email {
@@ -197,7 +197,13 @@ pub(super) fn email(addr: SocketAddr) -> config::Email {
 }
 
 /// Milliseconds in place of minutes.
-const FAST: Pace = Pace { apart_ms: 1, retry_ms: 1, retry_ms_max: 4, give_up_ms: 60_000 };
+const FAST: Pace = Pace {
+    apart_ms: 1,
+    retry_ms: 1,
+    retry_ms_max: 4,
+    give_up_ms: 60_000,
+    goodbye: Duration::from_millis(300),
+};
 
 struct Running {
     messenger: Arc<Messenger>,
@@ -206,17 +212,22 @@ struct Running {
 }
 
 fn run(config: &config::Notify) -> Running {
+    run_at(FAST, config)
+}
+
+fn run_at(pace: Pace, config: &config::Notify) -> Running {
     let running = Running {
         messenger: Messenger::open(config, "n1").unwrap(),
         news: News::default(),
         shutdown: Shutdown::new(),
     };
-    running.messenger.run_at(FAST, &running.news, &running.shutdown);
+    running.messenger.run_at(pace, &running.news, &running.shutdown);
     running
 }
 
 impl Running {
     async fn end(self) {
+        self.messenger.end();
         assert!(self.shutdown.finish(LIMIT).await);
     }
 }
@@ -316,4 +327,33 @@ fn nobody_to_tell_is_nobody_told() {
     let messenger = Messenger::open(&config::Notify::default(), "n1").unwrap();
     messenger.offer(notice(Occasion::Opened, 1));
     assert!(messenger.doors.is_empty());
+}
+
+#[tokio::test]
+async fn what_waits_at_the_end_is_brought() {
+    let mut web = Web::open(&[]).await;
+    let config = config::Notify { webhooks: vec![webhook(web.addr, WebhookFormat::Slack)], email: None };
+    // A minute lies between two messages, and the process does not live that long.
+    let running = run_at(Pace { goodbye: LIMIT, ..Pace::default() }, &config);
+    running.messenger.offer(notice(Occasion::Opened, 1));
+    web.next().await;
+    running.messenger.offer(notice(Occasion::Escalated, 2));
+    running.messenger.offer(notice(Occasion::Resolved, 3));
+    running.end().await;
+    let (_, body) = web.next().await;
+    assert!(body.contains("escalated") && body.contains("resolved"), "{body}");
+}
+
+#[tokio::test]
+async fn an_address_that_takes_nothing_does_not_hold_up_the_end() {
+    let silent = TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let config = config::Notify {
+        webhooks: vec![webhook(silent.local_addr().unwrap(), WebhookFormat::Slack)],
+        email: None,
+    };
+    let running = run(&config);
+    running.messenger.offer(notice(Occasion::Opened, 1));
+    let begun = tokio::time::Instant::now();
+    running.end().await;
+    assert!(begun.elapsed() < Duration::from_secs(5), "it may take 300 ms, and 10 s without a bound");
 }

@@ -49,10 +49,8 @@ impl Ledger {
             (before, next) if before == next => {}
             (Voice::Waiting { before: None, .. }, Voice::Own) => self.tell_what_waited(no, now_ms, effects),
             (Voice::Waiting { before: Some(other), .. }, Voice::Own) => {
-                let text = format!(
-                    "{} does not tell people any more: this process does from now on",
-                    other.node
-                );
+                let text =
+                    format!("{} does not tell people any more: this process does from now on", other.node);
                 self.push(no, own(now_ms, "note", text), Fact::ToldBy { speaker: None }, effects);
                 self.tell(no, Occasion::Goes, now_ms, effects);
             }
@@ -74,6 +72,20 @@ impl Ledger {
         }
     }
 
+    /// The process ends: what it has not told yet because another one might, it tells.
+    pub(in crate::incidents) fn on_end(&mut self, now_ms: UnixMs) -> Effects {
+        let mut effects = Effects::default();
+        let waiting: Vec<u64> =
+            self.warm.iter().filter(|(_, incident)| incident.untold.is_some()).map(|(no, _)| *no).collect();
+        for no in waiting {
+            if let Some(incident) = self.warm.get_mut(&no) {
+                incident.voice = Voice::Own;
+            }
+            self.tell_what_waited(no, now_ms, &mut effects);
+        }
+        effects
+    }
+
     fn tell_what_waited(&mut self, no: u64, now_ms: UnixMs, effects: &mut Effects) {
         let waited = self.warm.get_mut(&no).and_then(|incident| incident.untold.take());
         if let Some(occasion) = waited {
@@ -83,7 +95,9 @@ impl Ledger {
 
     fn tell_joined(&self, no: u64, those: BTreeSet<String>, now_ms: UnixMs, effects: &mut Effects) {
         let notice = self.notice(no, Occasion::Joined, now_ms);
-        effects.notices.extend(notice.map(|notice| super::Notice { audience: Audience::Only(those), ..notice }));
+        effects
+            .notices
+            .extend(notice.map(|notice| super::Notice { audience: Audience::Only(those), ..notice }));
     }
 
     /// A person has said this about the same incident at another process.
@@ -101,14 +115,17 @@ impl Ledger {
         match self.say(no, &said.author, said.word.clone().heard_on(node), now_ms) {
             Ok(done) => effects.add(done),
             // It stands elsewhere here, and each process goes by what it sees.
-            Err(why) => tracing::debug!(no, node, %why, "what was said of an incident elsewhere changes nothing here"),
+            Err(why) => {
+                tracing::debug!(no, node, %why, "what was said of an incident elsewhere changes nothing here")
+            }
         }
     }
 
     /// The incident here that was opened for the same, at about the same time.
     fn same(&self, said: &Said) -> Option<u64> {
         let apart = |incident: &&Incident| incident.view().opened_ms.abs_diff(said.opened_ms);
-        let about = self.warm.values().filter(|incident| is_shared(incident) && incident.view().key == said.key);
+        let about =
+            self.warm.values().filter(|incident| is_shared(incident) && incident.view().key == said.key);
         let nearest = about.min_by_key(apart)?;
         let is_same = nearest.is_open() || apart(&nearest) <= SAME_WITHIN_MS;
         is_same.then(|| nearest.view().no)

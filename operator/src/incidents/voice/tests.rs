@@ -28,7 +28,8 @@ const NOW: UnixMs = 1_000_000;
 #[test]
 fn a_new_incident_is_told_by_the_first_of_those_who_are_there() {
     let begun = Voice::waiting(NOW);
-    let rows: [(&str, &[(&str, Option<bool>)], Voice); 5] = [
+    type Row<'a> = (&'a str, &'a [(&'a str, Option<bool>)], Voice);
+    let rows: [Row<'_>; 5] = [
         ("b", &[("c", None)], Voice::Own),
         ("b", &[("a", None)], begun.clone()),
         ("b", &[("a", Some(false))], begun.clone()),
@@ -54,6 +55,14 @@ fn who_waits_does_not_wait_for_ever() {
     assert_eq!(others(&[("a", Some(false))], last).next(&begun, KEY, &me("b"), last), Voice::Own);
     // It has been silent since.
     assert_eq!(others(&[("a", None)], NOW).next(&begun, KEY, &me("b"), NOW + FRESH_MS + 1), Voice::Own);
+}
+
+#[test]
+fn a_clock_that_is_set_back_makes_nobody_wait() {
+    let begun = Voice::waiting(NOW);
+    let heard = others(&[("a", Some(false))], NOW);
+    let young = Me { begun_ms: NOW - 3_600_000, ..me("b") };
+    assert_eq!(heard.next(&begun, KEY, &young, NOW - 3_600_000 + WAIT_MS), Voice::Own);
 }
 
 #[test]
