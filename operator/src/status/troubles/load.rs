@@ -23,6 +23,10 @@ const REFUSED_SHARE_MAX: f64 = 0.001;
 /// Refusals that may happen however little is asked for: one is no trend.
 const REFUSED_MIN: f64 = 3.0;
 
+/// Seconds of the window in which some must be refused: a surge that costs one or two of them is what GUARD is for, and is over
+/// before anybody could do anything.
+const REFUSED_SECONDS_MIN: usize = 3;
+
 /// The 99th percentile that talk may have.
 const TALK_P99_US_MAX: u64 = 250_000;
 
@@ -163,7 +167,11 @@ fn refused(facts: &Facts, backend_fails: bool) -> Option<Trouble> {
     let window = window(facts)?;
     let offered = sum(window, Side::Foreground, |class| class.offered_per_s);
     let refused = sum(window, Side::Foreground, |class| class.refused_per_s);
-    if refused < REFUSED_MIN || refused <= offered * REFUSED_SHARE_MAX {
+    let seconds = window
+        .iter()
+        .filter(|second| sum(std::slice::from_ref(second), Side::Foreground, |c| c.refused_per_s) > 0.0);
+    let is_more_than_a_surge = seconds.count() >= REFUSED_SECONDS_MIN;
+    if refused < REFUSED_MIN || refused <= offered * REFUSED_SHARE_MAX || !is_more_than_a_surge {
         return None;
     }
     Some(Trouble {

@@ -2,7 +2,7 @@ use super::*;
 use crate::status::facts::Seats;
 use crate::status::graph;
 use crate::status::judge;
-use crate::status::world::{MANAGERS, apart, probed, ten_seconds, up};
+use crate::status::world::{MANAGERS, apart, probed, sample, ten_seconds, up};
 use crate::view::{Basis, Sample, Trend};
 use std::sync::Arc;
 
@@ -121,6 +121,17 @@ fn foreground_talk_and_background_have_their_limits() {
     for (front, p99_us, back, expected) in rows {
         let facts = Facts { seconds: ten_seconds(now_ms, front, p99_us, back), ..up() };
         assert_eq!(causes(&facts), expected, "{front:?} {p99_us} {back:?}");
+    }
+    for (seconds_refused, expected) in [(1, &[][..]), (2, &[][..]), (3, &["foreground/refused"][..])] {
+        let mut seconds = ten_seconds(now_ms, (1_000.0, 0.0), 1, (0.0, 0.0));
+        for second in &mut seconds[4..4 + seconds_refused] {
+            *second = sample(second.at_ms, (1_000.0, 400.0), 1, (0.0, 0.0));
+        }
+        assert_eq!(
+            causes(&Facts { seconds, ..up() }),
+            expected,
+            "a surge that is over in {seconds_refused} s"
+        );
     }
     let old = Facts { seconds: ten_seconds(now_ms - 12_000, (10.0, 9.0), 1, (0.0, 0.0)), ..up() };
     assert_eq!(causes(&old), [""; 0], "what is over is not told");
