@@ -86,9 +86,10 @@ pub struct Webhook {
     /// "slack" or "alertmanager".
     #[garde(skip)]
     pub format: WebhookFormat,
-    /// The least severity that is told.
+    /// The least severity that is told. `from` is its former name.
     #[garde(skip)]
-    pub from: Option<crate::view::Severity>,
+    #[serde(alias = "from")]
+    pub least: Option<crate::view::Severity>,
 }
 
 /// How a webhook is written to.
@@ -146,4 +147,20 @@ fn without_secret<S: Serializer>(url: &str, to: S) -> Result<S::Ok, S::Error> {
     // A name and a password may stand before the host.
     let host = host.rsplit_once('@').map_or(host.as_str(), |(_, host)| host);
     to.serialize_str(&format!("{host}/…"))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::view::Severity;
+
+    #[test]
+    fn the_least_severity_has_one_name_and_its_former_one_is_understood() {
+        for name in ["least", "from"] {
+            let text =
+                format!(r#"{{"url": "https://hooks.example/x", "format": "slack", "{name}": "high"}}"#);
+            let webhook: Webhook = serde_json::from_str(&text).unwrap();
+            assert_eq!(webhook.least, Some(Severity::High), "{name}");
+        }
+    }
 }

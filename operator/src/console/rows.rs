@@ -73,7 +73,7 @@ impl Case {
             no: view.no,
             title: view.title.clone(),
             severity: severity(view.severity),
-            state: incident_state(view.state),
+            state: standing(view),
             opened: date(view.opened_ms),
         }
     }
@@ -150,6 +150,16 @@ fn severity(severity: Severity) -> &'static str {
     }
 }
 
+/// Where it stands; one that is open for a moment yet, although its cause is gone, says so.
+fn standing(view: &IncidentView) -> &'static str {
+    match (view.state, view.recovered_ms) {
+        (IncidentState::Detected, Some(_)) => "detected, its cause is gone",
+        (IncidentState::Declared, Some(_)) => "declared, its cause is gone",
+        (IncidentState::Handling, Some(_)) => "handling, its cause is gone",
+        (state, _) => incident_state(state),
+    }
+}
+
 fn incident_state(state: IncidentState) -> &'static str {
     match state {
         IncidentState::Detected => "detected",
@@ -157,5 +167,25 @@ fn incident_state(state: IncidentState) -> &'static str {
         IncidentState::Handling => "handling",
         IncidentState::Resolved => "resolved",
         IncidentState::Reviewed => "reviewed",
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn an_incident_whose_cause_is_gone_says_so_until_it_is_over() {
+        let view =
+            |state, recovered_ms| IncidentView { recovered_ms, state, ..super::super::tests::incident() };
+        let rows = [
+            (IncidentState::Detected, None, "detected"),
+            (IncidentState::Detected, Some(5), "detected, its cause is gone"),
+            (IncidentState::Handling, Some(5), "handling, its cause is gone"),
+            (IncidentState::Resolved, Some(5), "resolved"),
+        ];
+        for (state, recovered_ms, said) in rows {
+            assert_eq!(Case::of(&view(state, recovered_ms)).state, said);
+        }
     }
 }

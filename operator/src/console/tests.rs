@@ -75,7 +75,7 @@ fn status() -> StatusView {
     }
 }
 
-fn incident() -> IncidentView {
+pub(super) fn incident() -> IncidentView {
     IncidentView {
         no: 7,
         title: format!("EMERGENCY {SCRIPT}"),

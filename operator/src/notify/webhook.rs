@@ -70,7 +70,7 @@ impl Webhook {
             name: format!("{format} webhook at {host}"),
             node: node.to_owned(),
             format: settings.format,
-            least: settings.from.unwrap_or(Severity::Low),
+            least: settings.least.unwrap_or(Severity::Low),
             uri,
             client,
         })

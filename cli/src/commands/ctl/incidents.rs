@@ -238,11 +238,17 @@ fn row(incident: &IncidentView) -> Vec<String> {
         incident.no.to_string(),
         severity_name(incident.severity).to_owned(),
         incident.grade.to_string(),
-        state(incident.state).to_owned(),
+        standing(incident),
         rfc3339(incident.opened_ms),
         printable(incident.acknowledged_by.as_deref().unwrap_or("-")).into_owned(),
         printable(&incident.title).into_owned(),
     ]
+}
+
+/// One that is open for a moment yet, although its cause is gone, says so.
+fn standing(incident: &IncidentView) -> String {
+    let is_gone = incident.recovered_ms.is_some() && incident.resolved_ms.is_none();
+    format!("{}{}", state(incident.state), if is_gone { ", its cause is gone" } else { "" })
 }
 
 fn state(state: IncidentState) -> &'static str {
@@ -267,7 +273,7 @@ fn story(incident: &IncidentView) -> String {
         printable(&incident.title),
         severity_name(incident.severity),
         incident.grade,
-        state(incident.state)
+        standing(incident)
     )];
     lines.push(format!("  opened    {} by {}", rfc3339(incident.opened_ms), printable(&incident.opened_by)));
     let mut more = |what: &str, said: Option<String>| {
@@ -278,7 +284,10 @@ fn story(incident: &IncidentView) -> String {
         "expected",
         incident.recovered_ms.is_none().then(|| format!("over by {}", rfc3339(incident.expected_ms))),
     );
-    more("told by", incident.told_by.as_ref().map(|by| format!("{}: it is incident {} there", by.node, by.no)));
+    more(
+        "told by",
+        incident.told_by.as_ref().map(|by| format!("{}: it is incident {} there", by.node, by.no)),
+    );
     more("silent", incident.silenced_until_ms.map(|until| format!("until {}", rfc3339(until))));
     let lasted = |ms: u64| format!("{}, after {}", rfc3339(ms), span(ms.saturating_sub(incident.opened_ms)));
     more("recovered", incident.recovered_ms.map(lasted));
@@ -329,7 +338,7 @@ mod tests {
         }))
         .unwrap();
         let expected = "\
-7 The store is down  (critical, grade 1, handling)
+7 The store is down  (critical, grade 1, handling, its cause is gone)
   opened    1970-01-01T00:00:00Z by buslane
   seen to   by kim
   told by   sm1: it is incident 12 there

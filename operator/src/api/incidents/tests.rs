@@ -112,7 +112,7 @@ async fn what_makes_no_sense_is_refused_with_a_code_and_changes_nothing() {
 async fn a_test_of_the_notifications_says_who_was_not_told() {
     let nobody = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap().local_addr().unwrap();
     let url = format!("http://{nobody}/SECRET");
-    let webhooks = vec![Webhook { url, format: WebhookFormat::Slack, from: None }];
+    let webhooks = vec![Webhook { url, format: WebhookFormat::Slack, least: None }];
     let config = Config { notify: Notify { webhooks, email: None }, ..Config::default() };
     let world = World::begin_with(Role::Manager, "sm1", config).await;
     let told = world.post("/v1/notify/test", json!({"reason": "new pager"})).await;

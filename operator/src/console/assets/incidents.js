@@ -46,6 +46,11 @@ async function open(form, said) {
   }
 }
 
+/** One that is open for a moment yet, although its cause is gone, says so. */
+function goneOr(state, incident) {
+  return incident.recovered_ms && !incident.resolved_ms ? `${state}, its cause is gone` : state;
+}
+
 function list(incidents) {
   const row = (incident) => {
     const end = incident.resolved_ms ?? incident.recovered_ms;
@@ -53,7 +58,7 @@ function list(incidents) {
       "tr",
       { "data-key": incident.no },
       el("td", { class: "break" }, el("a", { href: `/incidents/${incident.no}` }, `#${incident.no} ${incident.title}`)),
-      el("td", { "data-h": "state" }, stateMark(incident.state)),
+      el("td", { "data-h": "state" }, stateMark(incident.state, goneOr(incident.state, incident))),
       el("td", { "data-h": "severity" }, stateMark(incident.severity, `${incident.severity} · grade ${incident.grade}`)),
       el("td", { "data-h": "opened" }, when(incident.opened_ms)),
       el("td", { class: "num", "data-h": "lasted" }, end ? span(end - incident.opened_ms) : "goes on"),

@@ -10,7 +10,7 @@ fn message() -> Message {
 
 #[test]
 fn addresses_are_checked_and_never_shown() {
-    let at = |url: &str| config::Webhook { url: url.to_owned(), format: WebhookFormat::Slack, from: None };
+    let at = |url: &str| config::Webhook { url: url.to_owned(), format: WebhookFormat::Slack, least: None };
     for bad in ["ftp://x.example/SECRET", "no address SECRET", "/SECRET", "https://me:SECRET@x.example/"] {
         let why = Webhook::open(&at(bad), "n1").unwrap_err();
         assert!(!why.contains("SECRET"), "{why}");
