@@ -15,7 +15,7 @@ use serde::{Serialize, Serializer};
 pub use latency::{LATENCY_BOUNDS_US, LATENCY_COUNTS, latency_place, percentile_us};
 pub use refusals::{REFUSALS_MAX, RefusalFacts, Refusals, Refused};
 
-/// The node that controls load, as the operator's surface sees it. No method may block or wait.
+/// The node that controls load, as the operator's surface sees it. No method may block or wait, but for [`Overseer::disconnect`].
 pub trait Overseer: Send + Sync {
     /// The posture and what it comes from.
     fn posture(&self) -> PostureView;
@@ -37,7 +37,7 @@ pub trait Overseer: Send + Sync {
     fn refusals(&self, user: &str) -> Vec<RefusalFacts>;
 
     /// Ends the session of a device (a UUID, with or without hyphens) now. False: it has none here. The device may log in again:
-    /// taking its right away is another thing.
+    /// taking its right away is another thing. It may wait for a thread of that session: to be called where waiting holds up nobody.
     fn disconnect(&self, user: &str, device: &str) -> bool;
 
     /// Asks the sessions to leave and takes no new ones, or takes them again. An error says what to do.

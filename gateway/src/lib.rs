@@ -47,6 +47,7 @@ use buslane_chassis::threads::Threads;
 use buslane_chassis::tls::Identity;
 use buslane_shared::limits::ALPN_GATE;
 use buslane_shared::mark::MarkError;
+use tokio::task::JoinError;
 
 pub use config::Config;
 pub use jwks::JwksError;
@@ -143,11 +144,17 @@ impl Gateway {
         // On threads of its own: whatever strangers send here, no message and no session waits for it.
         let (door, stop) = (self.door, stop.clone());
         let ended = self.threads.handle().spawn(async move { door.run(&stop).await }).await;
-        if let Err(error) = ended {
-            tracing::error!(%error, "the gate's door has failed");
-        }
+        on_door_ended(ended, &self.shutdown);
         self.threads.end(END_LIMIT).await;
         tracing::info!("the gateway has stopped");
+    }
+}
+
+/// Without its door a gateway answers nobody, and looks alive: it ends, so that whoever watches over the process starts it anew.
+fn on_door_ended(ended: Result<(), JoinError>, shutdown: &Shutdown) {
+    if let Err(error) = ended {
+        tracing::error!(%error, "the gate's door has failed: the process ends, start it again and report the lines above");
+        shutdown.begin();
     }
 }
 
@@ -185,4 +192,18 @@ fn identity_provider(settings: &config::Jwt) -> Result<(JwtCheck, jwks::Refreshe
     let seconds = Duration::from_secs;
     let (keys, refresher) = jwks::keys(source, seconds(settings.refresh_s), seconds(settings.refetch_s))?;
     Ok((JwtCheck::new(settings, keys), refresher))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[tokio::test]
+    async fn a_door_that_fails_ends_the_process_and_one_that_is_shut_does_not() {
+        let shutdown = Shutdown::new();
+        on_door_ended(tokio::spawn(async {}).await, &shutdown);
+        assert!(!shutdown.token().is_cancelled());
+        on_door_ended(tokio::spawn(async { panic!("a fault of the program") }).await, &shutdown);
+        assert!(shutdown.token().is_cancelled());
+    }
 }

@@ -41,6 +41,8 @@ pub(crate) enum Phase {
     Open,
     /// An operator lets the node drain.
     Draining {
+        /// Which drain it is: one that was ended and begun again is another one, with others to ask.
+        no: u64,
         /// How many are asked to leave in a second; none: all at once.
         per_s: Option<f64>,
     },
@@ -55,6 +57,8 @@ pub(crate) struct Drain {
     is_on: AtomicBool,
     from_sessions: AtomicU64,
     asked: AtomicU64,
+    /// Drains that were taken back.
+    ended: AtomicU64,
 }
 
 impl Default for Drain {
@@ -64,6 +68,7 @@ impl Default for Drain {
             is_on: AtomicBool::new(false),
             from_sessions: AtomicU64::new(0),
             asked: AtomicU64::new(0),
+            ended: AtomicU64::new(0),
         }
     }
 }
@@ -87,7 +92,7 @@ impl Drain {
                     "sessions leave at a rate above 0 and up to {PER_S_MAX} a second, not at {per_s}"
                 ));
             }
-            DrainWish::Begin { per_s } => self.enter(node, Phase::Draining { per_s }),
+            DrainWish::Begin { per_s } => self.enter(node, Phase::Draining { no: 0, per_s }),
             DrainWish::End => self.enter(node, Phase::Open),
         }
         match *self.phase.borrow() {
@@ -106,19 +111,30 @@ impl Drain {
             from_sessions: self.from_sessions.load(Ordering::Relaxed),
             sessions: node.table.len() as u64,
             asked: self.asked.load(Ordering::Relaxed),
-            per_s: if let Phase::Draining { per_s } = phase { per_s } else { None },
+            per_s: if let Phase::Draining { per_s, .. } = phase { per_s } else { None },
         }
     }
 
     /// Changes what holds, and all that follows from it, as one step. A node that is being stopped stays so.
     fn enter(&self, node: &Node, next: Phase) {
         self.phase.send_if_modified(|phase| {
+            // Numbered here, where nobody else changes it.
+            let next = match next {
+                Phase::Draining { per_s, .. } => {
+                    Phase::Draining { no: self.ended.load(Ordering::Relaxed), per_s }
+                }
+                other => other,
+            };
             if *phase == Phase::Stopping || *phase == next {
                 return false;
             }
             if *phase == Phase::Open || next == Phase::Stopping {
                 self.from_sessions.store(node.table.len() as u64, Ordering::Relaxed);
                 self.asked.store(0, Ordering::Relaxed);
+            }
+            if next == Phase::Open {
+                // Whoever begins again begins another one.
+                self.ended.fetch_add(1, Ordering::Relaxed);
             }
             let is_on = next != Phase::Open;
             self.is_on.store(is_on, Ordering::Relaxed);
@@ -143,13 +159,15 @@ impl Drain {
 /// speaks to it waiting. Never returns; its owner stops it.
 pub(crate) async fn run(node: Arc<Node>) {
     let mut changes = node.drain.changes();
-    let mut left: Option<VecDeque<Weak<Presence>>> = None;
+    let mut left: Option<(u64, VecDeque<Weak<Presence>>)> = None;
     loop {
         let phase = *changes.borrow_and_update();
         match phase {
-            Phase::Draining { per_s } => {
+            Phase::Draining { no, per_s } => {
+                // Between two drains somebody may have come, also where the end of the first was not seen here.
+                left = left.filter(|(known, _)| *known == no);
                 // Nobody comes in any more, so this is everybody, also when the rate is changed.
-                let left = left.get_or_insert_with(|| in_order(node.table.all()));
+                let (_, left) = left.get_or_insert_with(|| (no, in_order(node.table.all())));
                 tokio::select! {
                     () = ask(&node, left, per_s) => {}
                     changed = changes.changed() => match changed {

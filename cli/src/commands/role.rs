@@ -293,7 +293,7 @@ async fn run(
         mtls.identity.reload()?;
         listening.reload()
     };
-    process.until_stopped(on_hangup).await;
+    let stopped = process.until_stopped(on_hangup).await;
     process.end().await;
-    Ok(())
+    stopped
 }

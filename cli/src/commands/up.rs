@@ -112,11 +112,11 @@ async fn up(args: UpArgs, output: Output) -> Result<(), Failure> {
     // A banner that nobody reads (a pipe that was closed) is not a reason to stop.
     let _ = announce(&running, &plan, output);
     service::ready();
-    process.until_stopped(|| running.renew(&plan)).await;
+    let stopped = process.until_stopped(|| running.renew(&plan)).await;
     output.talk("stopping: clients are told, what was taken is finished (a second Ctrl-C stops at once)");
     RunFile::remove(folder.path());
     process.end().await;
-    Ok(())
+    stopped
 }
 
 /// What is to be run, after all files are read and before anything is opened.

@@ -111,9 +111,8 @@ async fn end_session(seat: &Seat, user: &UserId, wanted: &Wanted, author: &str, 
     if let Err(error) = seat.record(author, "session.disconnect", reason, after).await {
         return unwritable(&error);
     }
-    let overseer = seat.desk.overseer.as_ref();
     let mut nodes = Vec::new();
-    if overseer.is_some_and(|overseer| overseer.disconnect(user.as_str(), &wanted.device)) {
+    if end_here(seat, user, &wanted.device).await {
         nodes.push(seat.node.clone());
     }
     let mut silent = Vec::new();
@@ -148,6 +147,18 @@ async fn end_session(seat: &Seat, user: &UserId, wanted: &Wanted, author: &str, 
             ),
         ),
     }
+}
+
+/// Whether there was one here. The session may have a thread that runs only when nothing else wants to, and holds what is needed for
+/// this: nobody else waits for it.
+async fn end_here(seat: &Seat, user: &UserId, device: &str) -> bool {
+    let Some(overseer) = seat.desk.overseer.clone() else { return false };
+    let (user, device) = (user.clone(), device.to_owned());
+    let ended = tokio::task::spawn_blocking(move || overseer.disconnect(user.as_str(), &device)).await;
+    ended.unwrap_or_else(|failed| {
+        tracing::error!(%failed, "a session was not ended");
+        false
+    })
 }
 
 /// Asks all peers about a user; what each said, and the names of those that were asked.
