@@ -27,6 +27,7 @@ pub mod sampler;
 pub mod seat;
 pub mod status;
 pub mod trend;
+pub mod turned_away;
 pub mod users;
 pub mod view;
 

@@ -94,6 +94,7 @@ async fn sample(seat: &Arc<Seat>, overseer: &dyn Overseer) {
 
 fn on_second(seat: &Seat, steps: &mut Steps, (reading, picture): (Reading, Picture)) {
     let at_ms = reading.at_ms;
+    seat.turned_away.on_reading(at_ms, &reading.traffic);
     let ended = steps.on_reading(&Arc::new(reading), picture);
     let compared = compare(seat, steps, at_ms);
     for (stretch, mut sample) in ended {

@@ -29,6 +29,7 @@ use crate::notify::{self, Messenger};
 use crate::peers::{self, Peers};
 use crate::status::Status;
 use crate::trend::Trends;
+use crate::turned_away::TurnedAway;
 use crate::{api, console};
 use crate::{probe, sampler};
 
@@ -100,6 +101,8 @@ pub struct Seat {
     pub news: News,
     /// The last day.
     pub history: History,
+    /// Logins that were turned away lately.
+    pub turned_away: TurnedAway,
     /// What is usual.
     pub trends: Trends,
     /// Whoever keeps a page open.
@@ -142,6 +145,7 @@ impl Seat {
             messenger,
             news: News::default(),
             history: History::default(),
+            turned_away: TurnedAway::default(),
             trends: Trends::open(&folder),
             live: Live::new(started_ms),
             peers: Peers::open(&config)?,

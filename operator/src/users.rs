@@ -24,6 +24,7 @@ pub fn here(seat: &Seat, user: &UserId, now_ms: UnixMs) -> UserView {
         user: user.as_str().to_owned(),
         sessions: sessions.into_iter().map(|facts| session(&seat.node, facts)).collect(),
         refusals: refusals.into_iter().map(|facts| refusal(&seat.node, facts)).collect(),
+        nameless: seat.turned_away.view(&seat.node).into_iter().collect(),
         silent: Vec::new(),
         now_ms,
     };
@@ -35,6 +36,7 @@ pub fn here(seat: &Seat, user: &UserId, now_ms: UnixMs) -> UserView {
 pub fn add(view: &mut UserView, said: UserView) {
     view.sessions.extend(said.sessions);
     view.refusals.extend(said.refusals);
+    view.nameless.extend(said.nameless);
 }
 
 /// The newest first, and no more than anybody reads.

@@ -3,6 +3,8 @@
 //! Why it exists: whoever reads these answers is built apart from whoever writes them. Fields are added, never renamed; every
 //! time is in milliseconds, of the Unix epoch where it is a point; every rate is per second. Nothing here is computed.
 
+use std::collections::BTreeMap;
+
 use buslane_shared::UnixMs;
 use serde::{Deserialize, Serialize};
 
@@ -170,7 +172,7 @@ pub struct NodeView {
     pub started_ms: Option<UnixMs>,
     /// What it says that it lacks, by the name of the readiness check: `{"store": "the disk is full"}`.
     #[serde(default)]
-    pub lacks: std::collections::BTreeMap<String, String>,
+    pub lacks: BTreeMap<String, String>,
 }
 
 /// `GET /v1/status`: everything that can fail, what depends on what, and what is wrong.
@@ -366,10 +368,24 @@ pub struct UserView {
     pub sessions: Vec<UserSession>,
     /// Refusals that are remembered, newest first.
     pub refusals: Vec<UserRefusal>,
+    /// Logins that nodes have turned away lately, whoever they were: most of them had not said it.
+    #[serde(default)]
+    pub nameless: Vec<Nameless>,
     /// Nodes that were asked and did not answer.
     pub silent: Vec<String>,
     /// The clock of who answers.
     pub now_ms: UnixMs,
+}
+
+/// Logins that a node has turned away lately.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Nameless {
+    /// The node.
+    pub node: String,
+    /// Over how long: ten minutes, or since it started.
+    pub span_ms: u64,
+    /// How many, by reason: "deferred" (told when to come back), "silence" (no answer to the first packet) and others.
+    pub reasons: BTreeMap<String, u64>,
 }
 
 /// A live session of a user.

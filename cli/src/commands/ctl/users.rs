@@ -1,5 +1,7 @@
 //! `ctl sessions`, `ctl why` and `ctl disconnect`: where a user is, why the user was refused, and how a session is ended.
 
+use std::collections::BTreeMap;
+
 use buslane_operator::view::{UserRefusal, UserSession, UserView};
 use buslane_shared::id::UserId;
 use clap::Args;
@@ -113,7 +115,10 @@ fn reasons(view: &UserView) -> String {
     let mut lines = Vec::new();
     match view.refusals.first() {
         Some(last) => lines.push(sentence(last, view.now_ms)),
-        None => lines.push(format!("Nobody remembers that {} was refused.", printable(&view.user))),
+        None => {
+            lines.push(format!("Nobody remembers that {} was refused.", printable(&view.user)));
+            lines.extend(nameless(view));
+        }
     }
     let connected = view.sessions.iter().filter(|session| session.connected).count();
     lines.push(match (view.sessions.len(), connected) {
@@ -131,6 +136,31 @@ fn reasons(view: &UserView) -> String {
         lines.push(grid(&header, view.refusals.iter().map(refusal_row).collect()));
     }
     lines.join("\n")
+}
+
+/// Whoever was turned away by the first packet has left no name: how many there were is all that can be said.
+fn nameless(view: &UserView) -> Option<String> {
+    let mut reasons: BTreeMap<&str, u64> = BTreeMap::new();
+    for (reason, count) in view.nameless.iter().flat_map(|node| &node.reasons) {
+        *reasons.entry(reason).or_default() += count;
+    }
+    let nodes = match view.nameless.len() {
+        0 => return None,
+        1 => "one node".to_owned(),
+        many => format!("{many} nodes"),
+    };
+    let lately = span(view.nameless.iter().map(|node| node.span_ms).max().unwrap_or_default());
+    let all: u64 = reasons.values().sum();
+    if all == 0 {
+        return Some(format!("No login was turned away in the last {lately} on {nodes}."));
+    }
+    let by_reason: Vec<String> =
+        reasons.iter().map(|(reason, count)| format!("{} {count}", printable(reason))).collect();
+    Some(format!(
+        "Or it was put off before it said who it is: in the last {lately} {all} logins were turned away on {nodes}, with those that \
+         left no name ({}).",
+        by_reason.join(", ")
+    ))
 }
 
 fn sentence(refusal: &UserRefusal, now_ms: u64) -> String {
@@ -211,7 +241,27 @@ mod tests {
         assert_eq!(lines.next().unwrap(), "No answer from sm2: what they know is missing here.");
         assert!(said.contains("emergency"), "{said}");
         let none = reasons(&view(&json!([])));
-        assert!(none.starts_with("Nobody remembers that alice was refused."), "{none}");
+        assert!(none.starts_with("Nobody remembers that alice was refused.\nSessions now"), "{none}");
+    }
+
+    #[test]
+    fn who_left_no_name_is_among_those_who_were_turned_away() {
+        let asked = |nodes: Value| {
+            let mut view = view(&json!([]));
+            view.nameless = read(&nodes).unwrap();
+            reasons(&view).lines().nth(1).unwrap().to_owned()
+        };
+        let calm = json!([{"node": "sm1", "span_ms": 600_000, "reasons": {}}]);
+        assert_eq!(asked(calm), "No login was turned away in the last 10 min on one node.");
+        let storm = json!([
+            {"node": "sm1", "span_ms": 600_000, "reasons": {"deferred": 900, "silence": 4}},
+            {"node": "sm2", "span_ms": 30_000, "reasons": {"deferred": 100}},
+        ]);
+        assert_eq!(
+            asked(storm),
+            "Or it was put off before it said who it is: in the last 10 min 1004 logins were turned away on 2 nodes, with those \
+             that left no name (deferred 1000, silence 4)."
+        );
     }
 
     #[test]
