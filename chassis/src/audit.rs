@@ -228,13 +228,17 @@ impl Audit {
 
 /// Checks the chain of a folder that no process writes to. Blocks.
 pub fn verify(folder: &Path) -> Result<Report, AuditError> {
-    let checked = Snapshot::take(folder).and_then(Snapshot::check).map_err(|error| AuditError { path: current(folder), error })?;
+    let checked = Snapshot::take(folder)
+        .and_then(Snapshot::check)
+        .map_err(|error| AuditError { path: current(folder), error })?;
     Ok(checked.report)
 }
 
 /// The last entries of a folder that no process writes to, oldest first, as far as they can be read. Blocks.
 pub fn last(folder: &Path, count: usize) -> Result<Vec<Record>, AuditError> {
-    Snapshot::take(folder).and_then(|all| all.last(count)).map_err(|error| AuditError { path: current(folder), error })
+    Snapshot::take(folder)
+        .and_then(|all| all.last(count))
+        .map_err(|error| AuditError { path: current(folder), error })
 }
 
 const HEAD: &str = "audit.head";

@@ -124,20 +124,25 @@ impl Process {
         });
     }
 
-    /// Waits for the signal to stop; `on_hangup` runs whenever the process is asked to read its certificates again.
-    pub async fn until_stopped(&mut self, on_hangup: impl Fn() -> Result<(), TlsError>) {
+    /// Waits for the signal to stop; `on_hangup` runs whenever the process is asked to read its certificates again. An error: a part of
+    /// the process has failed, and without it the rest is of no use.
+    pub async fn until_stopped(
+        &mut self,
+        on_hangup: impl Fn() -> Result<(), TlsError>,
+    ) -> Result<(), Failure> {
         let mut watchdog = Watchdog::of_this_process();
         loop {
             tokio::select! {
-                _ = self.signals.interrupt.recv() => return,
-                _ = self.signals.terminate.recv() => return,
+                _ = self.signals.interrupt.recv() => return Ok(()),
+                _ = self.signals.terminate.recv() => return Ok(()),
+                () = self.front.token().cancelled() => return Err(part_failed()),
                 _ = self.signals.hangup.recv() => {
                     service::reloading();
                     match on_hangup() {
                         Ok(()) => tracing::info!("the certificates were read again"),
                         Err(error) => tracing::error!(%error, "the certificates stay as they were"),
                     }
-                    service::ready();
+                    service::reloaded();
                 }
                 () = watchdog.due() => watchdog.feed().await,
             }
@@ -162,6 +167,12 @@ impl Process {
             _ = terminate.recv() => process::exit(STOPPED_AT_ONCE),
         }
     }
+}
+
+/// Whoever watches over the process starts it anew.
+fn part_failed() -> Failure {
+    let why = "a part of this process has failed and the process has ended: start it again, and report the lines of its log";
+    Failure::new(Exit::Refused, "part_failed", why.to_owned())
 }
 
 /// An address that cannot be listened on.

@@ -10,19 +10,27 @@ use axum::Router;
 use buslane_backend::Service;
 use buslane_chassis::admin::tls::{AdminTls, Settings as TlsSettings};
 use buslane_chassis::admin::{Admin, Token, Tokens};
+use buslane_chassis::audit::{self, Entry};
 use buslane_chassis::orders::{self, Desk};
 use buslane_chassis::oversee::{DrainFacts, Refusals};
 use buslane_chassis::telemetry;
 use buslane_chassis::tls::{Identity, TlsError};
+use buslane_operator::happening::What;
 use buslane_operator::probe::{MakeCode, Target};
 use buslane_operator::seat::CertificateEnds;
 use buslane_operator::{OpenError, Parts, Seat, api};
 use buslane_shared::id::UserId;
 use futures_util::FutureExt;
+use parking_lot::Mutex;
+use serde_json::{Value, json};
+use tokio_util::task::TaskTracker;
 
 use crate::effective::Shown;
 use crate::failure::{Exit, Failure};
 use crate::process::{Process, cannot_listen, explain_tls};
+
+/// The action that the audit shows for certificates that were read again.
+const CERTIFICATES_RELOAD: &str = "certificates.reload";
 
 /// What the surface of a process is made of.
 pub struct Surface {
@@ -63,6 +71,28 @@ pub struct Listening {
     /// The admin address.
     pub admin: SocketAddr,
     tls: Option<Arc<AdminTls>>,
+    tasks: TaskTracker,
+    identity: Identity,
+    /// The certificate of the process as it was known last.
+    leaf: Mutex<Option<Vec<u8>>>,
+}
+
+/// Writes down that the certificates were read again.
+fn tell_reloaded(seat: &Seat) {
+    let ends_ms = seat.certificate_ends.as_ref().and_then(|ends| ends());
+    let entry = Entry {
+        author: audit::SELF.to_owned(),
+        action: CERTIFICATES_RELOAD.to_owned(),
+        reason: "SIGHUP".to_owned(),
+        before: Value::Null,
+        after: json!({ "ends_ms": ends_ms }),
+    };
+    // They hold already: a disk that is full must not keep an old certificate alive.
+    if let Err(error) = seat.audit().write(entry) {
+        tracing::error!(%error, "that the certificates were read again was not recorded");
+    }
+    let keys = vec!["certificates".to_owned()];
+    seat.tell(What::Reloaded { author: audit::SELF.to_owned(), keys });
 }
 
 impl Listening {
@@ -77,9 +107,22 @@ impl Listening {
         format!("{scheme}://{}/", self.admin)
     }
 
-    /// Reads the certificate of the admin address again.
+    /// Reads the certificates of the admin address and the authority of the peers again; that of the process itself was read
+    /// before. Where one of them is another than it was, operators are told.
     pub fn reload(&self) -> Result<(), TlsError> {
-        self.tls.as_ref().map_or(Ok(()), |tls| tls.reload())
+        let admin = self.tls.as_ref().map_or(Ok(false), |tls| tls.reload());
+        let peers = self.seat.peers.reload();
+        let leaf = self.identity.leaf();
+        let own = std::mem::replace(&mut *self.leaf.lock(), leaf.clone()) != leaf;
+        if own
+            || admin.as_ref().is_ok_and(|is_other| *is_other)
+            || peers.as_ref().is_ok_and(|is_other| *is_other)
+        {
+            let seat = Arc::clone(&self.seat);
+            // On a thread that may wait for the disk.
+            self.tasks.spawn_blocking(move || tell_reloaded(&seat));
+        }
+        admin.and(peers).map(|_| ())
     }
 }
 
@@ -101,10 +144,11 @@ impl Surface {
             readiness: process.readiness.clone(),
             refusals: self.refusals,
             probe_target: self.probe_target,
-            certificate_ends: Some(ends(self.identity)),
+            certificate_ends: Some(ends(self.identity.clone())),
             config: self.console,
         })
         .map_err(|e| explain(&e))?;
+        let identity = self.identity;
         let overseer = self.desk.overseer.clone();
         let orders = api::forwarding(&seat, orders::routes(self.desk));
         let mut surface = Admin::new(token, process.readiness.clone(), metrics)
@@ -131,7 +175,8 @@ impl Surface {
         seat.run(&process.front);
         let front = process.front.clone();
         process.front.tracker().spawn(async move { bound.run(&front).await });
-        Ok(Listening { seat, admin, tls })
+        let tasks = process.front.tracker().clone();
+        Ok(Listening { seat, admin, tls, tasks, leaf: Mutex::new(identity.leaf()), identity })
     }
 }
 

@@ -4,18 +4,34 @@
 //! Without one, every word goes nowhere. The watchdog is only fed while the threads of the process answer: a process that
 //! hangs is restarted, one that merely lacks a peer or a disk is not, because a restart would not bring those back.
 
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 use sd_notify::NotifyState;
 use tokio::time::{Interval, MissedTickBehavior};
 
+/// Whether the process has served yet: whoever reads its files again before it does is not ready for that.
+static SERVES: AtomicBool = AtomicBool::new(false);
+
 /// The process serves.
 pub fn ready() {
+    SERVES.store(true, Ordering::Relaxed);
     tell(&[NotifyState::Ready]);
 }
 
-/// The process reads its files again; [`ready`] follows.
+/// The process has read its files again: as ready as it was before.
+pub fn reloaded() {
+    if SERVES.load(Ordering::Relaxed) {
+        tell(&[NotifyState::Ready]);
+    }
+}
+
+/// The process reads its files again; [`reloaded`] follows. One that still starts is not said to reload: that would be called
+/// started.
 pub fn reloading() {
+    if !SERVES.load(Ordering::Relaxed) {
+        return;
+    }
     match NotifyState::monotonic_usec_now() {
         Ok(now) => tell(&[NotifyState::Reloading, now]),
         Err(_) => tell(&[NotifyState::Reloading]),

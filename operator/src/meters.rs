@@ -29,7 +29,12 @@ pub const METRICS: &[Metric] = &[
         &["of"],
         "By how many spreads the present differs from what is usual",
     ),
-    Metric::gauge("buslane_incidents_open", Unit::Count, &["severity"], "Incidents that are not over, and that no other process tells people about"),
+    Metric::gauge(
+        "buslane_incidents_open",
+        Unit::Count,
+        &["severity"],
+        "Incidents that are not over, and that no other process tells people about",
+    ),
     Metric::counter(
         "buslane_incidents_opened_total",
         &[],

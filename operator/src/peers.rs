@@ -15,6 +15,7 @@ use std::time::Duration;
 use axum::http::{Method, Response};
 use buslane_chassis::clock;
 use buslane_chassis::shutdown::Shutdown;
+use buslane_chassis::tls::TlsError;
 use buslane_shared::UnixMs;
 use buslane_shared::overload::orders::Orders;
 use futures_util::future::join_all;
@@ -105,6 +106,11 @@ impl Peers {
             !known.is_here && known.word.as_ref().is_some_and(|word| word.view.node == node)
         };
         self.peers.iter().find(said).map(|peer| peer.addr)
+    }
+
+    /// Reads the authority of their certificates again, and says whether it is another one.
+    pub fn reload(&self) -> Result<bool, TlsError> {
+        self.caller.reload()
     }
 
     /// Asks the process at an address.

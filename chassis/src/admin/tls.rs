@@ -72,6 +72,7 @@ pub struct AdminTls {
 #[derive(Debug)]
 struct Current {
     config: Arc<ServerConfig>,
+    leaf: Option<Vec<u8>>,
     /// The authority of operators' certificates.
     authority: Option<Arc<RootCertStore>>,
     /// Cancelled when that authority is another one: what was believed because of it is believed no longer.
@@ -86,8 +87,9 @@ impl AdminTls {
     }
 
     /// Reads the files again. New connections use what is in them; on an error everything stays as it is. Where the authority of
-    /// operators' certificates is another one, connections with a certificate end, and come back if it is believed still.
-    pub fn reload(&self) -> Result<(), TlsError> {
+    /// operators' certificates is another one, connections with a certificate end, and come back if it is believed still. Says
+    /// whether anything is another than before.
+    pub fn reload(&self) -> Result<bool, TlsError> {
         let mut next = read(&self.settings)?;
         let before = self.current.load_full();
         let roots = |current: &Current| current.authority.as_ref().map(|authority| authority.roots.clone());
@@ -95,11 +97,12 @@ impl AdminTls {
         if !is_other {
             next.believed = before.believed.clone();
         }
+        let changes = is_other || next.leaf != before.leaf;
         self.current.store(Arc::new(next));
         if is_other {
             before.believed.cancel();
         }
-        Ok(())
+        Ok(changes)
     }
 
     /// What a new connection is accepted with, and what ends the right of its certificate.
@@ -118,7 +121,12 @@ fn read(settings: &Settings) -> Result<Current, TlsError> {
         }
         None => (identity.server_config(ALPN)?, None),
     };
-    Ok(Current { config: Arc::new(config), authority, believed: CancellationToken::new() })
+    Ok(Current {
+        leaf: identity.leaf(),
+        config: Arc::new(config),
+        authority,
+        believed: CancellationToken::new(),
+    })
 }
 
 /// The right that a verified certificate gives, as long as its authority is believed.

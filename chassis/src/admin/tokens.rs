@@ -264,7 +264,12 @@ impl Tokens {
 
     /// Takes a token back. What was begun with it (page sessions, streams) ends. It is recorded first; where that cannot be, it is taken back
     /// all the same: a disk that is full must not keep a stolen token alive.
-    pub async fn revoke(self: &Arc<Self>, id: &str, reason: String, author: String) -> Result<Revoked, TokensError> {
+    pub async fn revoke(
+        self: &Arc<Self>,
+        id: &str,
+        reason: String,
+        author: String,
+    ) -> Result<Revoked, TokensError> {
         let _turn = self.turn.lock().await;
         self.known().await?;
         checked(&reason)?;

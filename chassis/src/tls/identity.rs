@@ -69,6 +69,11 @@ impl Identity {
         Ok(())
     }
 
+    /// The certificate itself in DER, without its chain: what others see of it.
+    pub fn leaf(&self) -> Option<Vec<u8>> {
+        self.current.0.load().certified.cert.first().map(|leaf| leaf.to_vec())
+    }
+
     /// Unix seconds at which the certificate ends; `None` if it does not say so in a way that can be read.
     pub fn expires_unix_s(&self) -> Option<i64> {
         let current = self.current.0.load();

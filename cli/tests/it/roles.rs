@@ -2,9 +2,10 @@
 
 use std::fs;
 use std::net::{TcpListener, UdpSocket};
+use std::os::unix::net::UnixDatagram;
 use std::path::Path;
 
-use crate::support::{Home, Server, until};
+use crate::support::{Home, Server, signal, until};
 
 /// Puts free ports in the place of the fixed ones. (A port that is free now may be taken a moment later; the kernel gives
 /// them out in turn, so that it practically never is.)
@@ -111,4 +112,41 @@ fn a_role_with_another_systems_certificate_is_not_served() {
     child.kill().unwrap();
     child.wait().unwrap();
     backend.stop();
+}
+
+#[test]
+fn certificates_that_are_read_again_are_recorded_and_do_not_make_a_process_ready() {
+    let home = Home::new();
+    let (ours, theirs) = (home.path().join("ours"), home.path().join("theirs"));
+    for dir in [&ours, &theirs] {
+        home.json(&["config", "init", "--dir", dir.to_str().unwrap()]);
+    }
+    free_ports(&ours);
+    let config = ours.join("gateway.toml");
+    let text = fs::read_to_string(&config).unwrap();
+    let admin = text.lines().find_map(|l| l.strip_prefix("admin = ")).unwrap().trim_matches('"').to_owned();
+    let token = ours.join("admin.token").to_str().unwrap().to_owned();
+    let notices = home.path().join("notify");
+    let manager = UnixDatagram::bind(&notices).unwrap();
+    manager.set_nonblocking(true).unwrap();
+    // There is no backend: it is never ready.
+    let mut gateway = home
+        .command(&["gateway", "--config", config.to_str().unwrap(), "--json"])
+        .env("NOTIFY_SOCKET", &notices)
+        .spawn()
+        .unwrap();
+    let recorded = || {
+        let said = home.run(&["ctl", "audit", "--admin", &admin, "--token", &token, "--json"]);
+        (said.code == 0).then(|| said.stdout.matches("certificates.reload").count())
+    };
+    assert_eq!(until("the admin surface", recorded), 0);
+    for name in ["gateway.pem", "gateway.key"] {
+        fs::copy(theirs.join(name), ours.join(name)).unwrap();
+    }
+    signal(gateway.id(), "HUP");
+    until("it to be recorded", || recorded().filter(|count| *count == 1));
+    let mut told = [0; 512];
+    assert!(manager.recv(&mut told).is_err(), "{}", String::from_utf8_lossy(&told));
+    gateway.kill().unwrap();
+    gateway.wait().unwrap();
 }

@@ -8,7 +8,7 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
 
-use arc_swap::ArcSwapOption;
+use arc_swap::{ArcSwap, ArcSwapOption};
 use axum::http::{HeaderValue, Method, Request, Response, StatusCode, header};
 use buslane_chassis::admin::{Token, TokenError};
 use buslane_chassis::tls::{self, TlsError};
@@ -19,6 +19,7 @@ use hyper_rustls::{HttpsConnector, HttpsConnectorBuilder};
 use hyper_util::client::legacy::connect::HttpConnector;
 use hyper_util::client::legacy::{Client, ResponseFuture};
 use hyper_util::rt::{TokioExecutor, TokioTimer};
+use parking_lot::Mutex;
 use serde::Deserialize;
 use serde_json::Value;
 
@@ -71,7 +72,10 @@ pub enum CallError {
 
 /// The way to the peers.
 pub struct Caller {
-    way: Way,
+    way: ArcSwap<Way>,
+    ca: Option<PathBuf>,
+    /// What stood in that file.
+    authority: Mutex<Vec<u8>>,
     token_file: Option<PathBuf>,
     token: ArcSwapOption<Token>,
 }
@@ -125,10 +129,23 @@ impl Caller {
     pub fn open(token_file: Option<&Path>, ca: Option<&Path>) -> Result<Self, OpenError> {
         let token = token_file.map(Token::load).transpose()?.map(Arc::new);
         Ok(Self {
-            way: Way::open(ca)?,
+            way: ArcSwap::from_pointee(Way::open(ca)?),
+            ca: ca.map(Path::to_owned),
+            authority: Mutex::new(ca.and_then(|ca| std::fs::read(ca).ok()).unwrap_or_default()),
             token_file: token_file.map(Path::to_owned),
             token: ArcSwapOption::from(token),
         })
+    }
+
+    /// Reads the authority of the peers' certificates again, and says whether it is another one. On an error everything stays as it is.
+    pub fn reload(&self) -> Result<bool, TlsError> {
+        let Some(ca) = &self.ca else { return Ok(false) };
+        self.way.store(Arc::new(Way::open(Some(ca))?));
+        let read = std::fs::read(ca).unwrap_or_default();
+        let mut known = self.authority.lock();
+        let is_other = *known != read;
+        *known = read;
+        Ok(is_other)
     }
 
     /// Asks, and takes the result out of the answer.
@@ -171,14 +188,15 @@ impl Caller {
         let mut shown =
             HeaderValue::try_from(format!("Bearer {}", token.reveal())).map_err(|_| CallError::NoToken)?;
         shown.set_sensitive(true);
+        let way = self.way.load_full();
         let request = Request::builder()
             .method(method)
-            .uri(self.way.uri(to, path))
+            .uri(way.uri(to, path))
             .header(header::AUTHORIZATION, shown)
             .header(header::CONTENT_TYPE, "application/json")
             .body(Full::from(body.map(Value::to_string).unwrap_or_default()))
             .map_err(|_| CallError::Malformed)?;
-        self.way.request(request).await.map_err(|error| CallError::Unreachable(root(&error)))
+        way.request(request).await.map_err(|error| CallError::Unreachable(root(&error)))
     }
 
     /// Tokens expire and are replaced in their file; no restart is needed for it.

@@ -113,6 +113,16 @@ async fn a_peer_behind_tls_is_asked_over_tls_and_believed_only_by_its_authority(
         .await;
         other.end().await;
     }
+    // Another authority, without a restart.
+    let later = file("later.pem", Authority::generate().unwrap().certificate());
+    let sm5 = World::begin_with(Role::Manager, "sm5", knowing(Some(later.clone()))).await;
+    until("it is not believed", async || sm5.seat.peers.views()[0].why.is_some()).await;
+    std::fs::write(&later, "nothing").unwrap();
+    assert!(sm5.seat.peers.reload().is_err(), "everything stays as it is");
+    std::fs::write(&later, authority.certificate()).unwrap();
+    assert!(sm5.seat.peers.reload().unwrap());
+    until("it is believed now", async || state_of(&sm5, "sm1").await == Some(State::Up)).await;
+    sm5.end().await;
     let missing = Config { peer_ca: Some(dir.path().join("none.pem")), ..Config::default() };
     assert!(Peers::open(&missing).err().unwrap().to_string().starts_with("peer_ca: "));
     sm2.end().await;
@@ -187,7 +197,8 @@ async fn a_process_does_not_take_itself_for_another() {
     // One list of peers in all configurations, this process included: its address is known before it listens only where a
     // test asks for it, so a forwarder stands in.
     let sm1 = World::begin("sm1", &[]).await;
-    let report = Report { view: sm1.seat.here(), now_ms: clock::unix_ms(), happenings: Vec::new(), incidents: None };
+    let report =
+        Report { view: sm1.seat.here(), now_ms: clock::unix_ms(), happenings: Vec::new(), incidents: None };
     let sm2 = World::begin("sm2", &[&sm1]).await;
     let mut round = Round::new(&sm2.seat, &sm2.seat.peers.peers[0]);
     let own = NodeView { node: "sm2".into(), started_ms: Some(sm2.seat.started_ms), ..report.view.clone() };

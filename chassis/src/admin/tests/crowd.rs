@@ -81,8 +81,9 @@ async fn strangers_who_take_every_place_make_room_for_an_operator() {
         strangers.push(stream);
     }
     // Long before those who say nothing are closed for that.
-    let me = [bearer(world.token.reveal())];
-    let asking = world.send("GET", "/v1/me", &[&me[0]], "");
+    let me = bearer(world.token.reveal());
+    let lines = [me.as_str()];
+    let asking = world.send("GET", "/v1/me", &lines, "");
     let answer = tokio::time::timeout(Duration::from_secs(2), asking).await.expect("there is no place");
     assert_eq!(answer.status, 200);
     assert_eq!(world.streams.load(Ordering::SeqCst), 1, "who has shown a right stays");

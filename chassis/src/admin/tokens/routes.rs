@@ -66,6 +66,8 @@ fn status(refused: &TokensError) -> StatusCode {
         TokensError::Name | TokensError::Life | TokensError::Reason => StatusCode::BAD_REQUEST,
         TokensError::Taken | TokensError::TooMany => StatusCode::CONFLICT,
         TokensError::Unknown => StatusCode::NOT_FOUND,
-        TokensError::Audit(_) | TokensError::Unreadable(_) | TokensError::Unwritable(_) => StatusCode::SERVICE_UNAVAILABLE,
+        TokensError::Audit(_) | TokensError::Unreadable(_) | TokensError::Unwritable(_) => {
+            StatusCode::SERVICE_UNAVAILABLE
+        }
     }
 }

@@ -561,7 +561,8 @@ fn what_a_person_says_at_one_process_holds_at_all() {
         assert_eq!(heard.what, What::IncidentSaid(said.clone()), "{told}");
         for name in ["a", "b"] {
             let now_ms = system.of(name).now_ms;
-            let happening = Happening { node: "b".into(), ..happened(now_ms, What::IncidentSaid(said.clone())) };
+            let happening =
+                Happening { node: "b".into(), ..happened(now_ms, What::IncidentSaid(said.clone())) };
             let effects = system.of(name).ledger.on_happening(&happening, now_ms);
             system.of(name).take(effects);
         }
