@@ -5,16 +5,17 @@
 //! one that is taken back holds no longer, at once and also where nothing can be recorded or written any more. A file that is damaged is put aside: it must never let
 //! anybody in. One that cannot be read now is read again when a token is shown, and is not written over before.
 
+mod again;
 mod file;
 mod routes;
 
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
-use std::time::{Duration, Instant};
+use std::time::Instant;
 
 use buslane_shared::UnixMs;
-use parking_lot::{Mutex, MutexGuard};
+use parking_lot::Mutex;
 use serde::{Deserialize, Serialize};
 use serde_json::{Value, json};
 use subtle::ConstantTimeEq;
@@ -39,9 +40,6 @@ const REASON_CHARS_MAX: usize = 500;
 
 /// Longest life of a token that ends: ten years.
 const LIFE_S_MAX: u64 = 3_650 * 24 * 3_600;
-
-/// Between two tries to read a file that could not be read.
-const READ_AGAIN: Duration = Duration::from_secs(1);
 
 /// So that a token is known as one wherever it is found.
 const PREFIX: &str = "buslane_";
@@ -164,7 +162,7 @@ pub struct Tokens {
     /// One change at a time.
     turn: tokio::sync::Mutex<()>,
     live: Mutex<BTreeMap<String, Live>>,
-    /// The file could not be read yet. Since when it is not tried: it is asked for by whoever shows a token, right or wrong.
+    /// When reading the file was tried last, while it could not be read; none: it was read.
     unread: Mutex<Option<Instant>>,
 }
 
@@ -188,40 +186,6 @@ impl Tokens {
         };
         let (live, unread) = (Mutex::new(live), Mutex::new(unread));
         Arc::new(Self { path, audit, turn: tokio::sync::Mutex::default(), live, unread })
-    }
-
-    /// Reads the file, if it could not be read before. Blocks. Where it can be read, everybody may go on.
-    fn read_again(&self) -> Result<(), TokensError> {
-        let mut unread = self.unread.lock();
-        if unread.is_none() {
-            return Ok(());
-        }
-        *unread = Some(Instant::now());
-        let read = file::read(&self.path).map_err(|error| TokensError::Unreadable(error.to_string()))?;
-        *self.live.lock() = read;
-        *unread = None;
-        tracing::info!(path = %self.path.display(), "the tokens were read");
-        Ok(())
-    }
-
-    /// Whoever shows a token while none is known is let in the next time, if the disk answers.
-    fn hurry(self: &Arc<Self>) {
-        let is_due = |unread: &MutexGuard<'_, Option<Instant>>| {
-            unread.is_some_and(|tried| tried.elapsed() >= READ_AGAIN)
-        };
-        // A reading that is under way has the lock.
-        if !self.unread.try_lock().is_some_and(|unread| is_due(&unread)) {
-            return;
-        }
-        let tokens = Arc::clone(self);
-        // Nobody waits for it: a disk that hangs must hold up nobody.
-        drop(tokio::task::spawn_blocking(move || tokens.read_again()));
-    }
-
-    async fn known(self: &Arc<Self>) -> Result<(), TokensError> {
-        let tokens = Arc::clone(self);
-        let read = tokio::task::spawn_blocking(move || tokens.read_again()).await;
-        read.unwrap_or_else(|failed| Err(TokensError::Unreadable(failed.to_string())))
     }
 
     pub(super) fn audit(&self) -> &Arc<Audit> {
