@@ -22,6 +22,7 @@ mod principal;
 mod secrets;
 mod serve;
 mod shape;
+pub mod sign_in;
 pub mod tls;
 mod token;
 mod tokens;
@@ -45,6 +46,7 @@ use crate::shutdown::Shutdown;
 use guard::Guard;
 use origin::Hosts;
 use serve::Serving;
+use sign_in::{Door, SignIn};
 use tls::AdminTls;
 
 pub use principal::{How, Principal, Role};
@@ -66,6 +68,7 @@ pub struct Admin {
     tokens: Option<Arc<Tokens>>,
     hosts: Hosts,
     tls: Option<Arc<AdminTls>>,
+    sign_in: Option<SignIn>,
 }
 
 /// The admin surface, listening.
@@ -87,7 +90,8 @@ impl Admin {
     pub fn new(token: Token, readiness: Readiness, metrics: PrometheusHandle) -> Self {
         let facts = Facts { readiness, metrics, drain: None };
         let (open, guarded) = (Router::new(), Router::new());
-        Self { facts, open, guarded, token, tokens: None, hosts: Hosts::default(), tls: None }
+        let hosts = Hosts::default();
+        Self { facts, open, guarded, token, tokens: None, hosts, tls: None, sign_in: None }
     }
 
     /// Not ready, whatever the checks say, while this says why. It is asked each time: what an operator wants holds at once.
@@ -115,6 +119,12 @@ impl Admin {
         self
     }
 
+    /// Lets in whoever a provider knows as somebody with a role here, beside those who show a token.
+    pub fn signing_in(mut self, sign_in: SignIn) -> Self {
+        self.sign_in = Some(sign_in);
+        self
+    }
+
     /// Adds routes that viewers may GET; whatever else they take is for operators.
     pub fn merge(mut self, routes: Router) -> Self {
         self.guarded = self.guarded.merge(routes.layer(middleware::from_fn(may::look_or_operate)));
@@ -137,15 +147,20 @@ impl Admin {
     pub async fn bind(self, addr: SocketAddr) -> io::Result<BoundAdmin> {
         let listener = TcpListener::bind(addr).await?;
         let addr = listener.local_addr()?;
-        let guard = Arc::new(Guard::new(self.token, self.tokens, self.hosts, addr.port()));
+        let back = self.sign_in.map(|sign_in| (sign_in.back.url(addr), sign_in));
+        let hosts = back.iter().fold(self.hosts, |hosts, (back, _)| hosts.with_that_of(back));
+        let guard = Arc::new(Guard::new(self.token, self.tokens, hosts, addr.port()));
         // The guard answers for unknown paths as well: a stranger does not learn which routes there are.
         let guarded = self
             .guarded
             .merge(login::routes())
             .fallback(unknown)
             .layer(middleware::from_fn_with_state(Arc::clone(&guard), guard::check));
-        let open =
-            self.open.merge(probes(self.facts)).merge(login::open_routes(guard)).fallback_service(guarded);
+        let mut open = self.open.merge(probes(self.facts)).merge(login::open_routes(Arc::clone(&guard)));
+        if let Some((back, sign_in)) = back {
+            open = open.merge(sign_in::routes(Door::new(guard, sign_in, back, addr.port())));
+        }
+        let open = open.fallback_service(guarded);
         let shaped = open.layer(middleware::map_response(shape::of_errors));
         let router = shaped.layer(middleware::map_response(headers::protect));
         Ok(BoundAdmin { listener, serving: Serving::new(router, self.tls), addr })

@@ -8,6 +8,7 @@ use std::sync::Arc;
 
 use axum::Router;
 use buslane_backend::Service;
+use buslane_chassis::admin::sign_in::{Settings as Oidc, SignIn};
 use buslane_chassis::admin::tls::{AdminTls, Settings as TlsSettings};
 use buslane_chassis::admin::{Admin, Token, Tokens};
 use buslane_chassis::audit::{self, Entry};
@@ -20,6 +21,8 @@ use buslane_operator::probe::{MakeCode, Target};
 use buslane_operator::seat::CertificateEnds;
 use buslane_operator::{OpenError, Parts, Seat, api};
 use buslane_shared::id::UserId;
+#[cfg(feature = "oidc")]
+use buslane_sign_in::OpenIdConnect;
 use futures_util::FutureExt;
 use parking_lot::Mutex;
 use serde_json::{Value, json};
@@ -52,6 +55,8 @@ pub struct Surface {
     pub console: buslane_operator::Config,
     /// `[admin_tls]`.
     pub tls: Option<TlsSettings>,
+    /// `[oidc]`.
+    pub oidc: Option<Oidc>,
     /// The admin address.
     pub admin: SocketAddr,
     /// The file of the first token.
@@ -132,6 +137,8 @@ impl Surface {
         let token = Token::load_or_create(&self.token)
             .map_err(|e| Failure::new(Exit::Data, "admin_token", e.to_string()))?;
         let tls = self.tls.map(AdminTls::load).transpose().map_err(|e| explain_tls(&e))?;
+        let sign_in = self.oidc.as_ref().map(|oidc| sign_in(oidc, self.admin, tls.is_some())).transpose()?;
+        let provider = self.oidc.as_ref().map(Oidc::shown_name);
         let metrics = process.metrics()?;
         telemetry::keep_up(metrics.clone(), &process.back);
         let tokens = Tokens::open(&self.folder, Arc::clone(self.desk.book.audit()));
@@ -155,7 +162,7 @@ impl Surface {
             .keeping(tokens)
             .known_as(&self.hosts)
             .merge(orders.merge(seat.routes()).merge(self.shown.route()))
-            .open(Seat::open_routes());
+            .open(Seat::open_routes(provider.as_deref()));
         if let Some(overseer) = overseer {
             surface = surface.draining(move || drains(&overseer.drain_state()));
         }
@@ -164,6 +171,9 @@ impl Surface {
         }
         if let Some(tls) = &tls {
             surface = surface.with_tls(Arc::clone(tls));
+        }
+        if let Some(sign_in) = sign_in {
+            surface = surface.signing_in(sign_in);
         }
         let addr = self.admin;
         let bound = surface.bind(addr).await.map_err(|e| cannot_listen(addr, "TCP", &e, "--admin"))?;
@@ -178,6 +188,21 @@ impl Surface {
         let tasks = process.front.tracker().clone();
         Ok(Listening { seat, admin, tls, tasks, leaf: Mutex::new(identity.leaf()), identity })
     }
+}
+
+/// Signing in as the settings say. The provider itself is asked when somebody wants to sign in.
+#[cfg(feature = "oidc")]
+fn sign_in(settings: &Oidc, admin: SocketAddr, speaks_tls: bool) -> Result<SignIn, Failure> {
+    let wrong = |why: String| Failure::usage(format!("[oidc] {why}"));
+    let back = settings.back(admin, speaks_tls).map_err(wrong)?;
+    let provider = OpenIdConnect::open(settings).map_err(|error| wrong(error.to_string()))?;
+    Ok(SignIn { provider: Arc::new(provider), back, session: settings.session() })
+}
+
+/// Such settings were refused when they were read.
+#[cfg(not(feature = "oidc"))]
+fn sign_in(_: &Oidc, _: SocketAddr, _: bool) -> Result<SignIn, Failure> {
+    Err(Failure::usage("[oidc]: this binary was built without sign-in"))
 }
 
 /// Why nobody is to be sent to a node: it lets its sessions go.

@@ -6,6 +6,7 @@
 use std::net::{Ipv4Addr, SocketAddr};
 use std::path::{Path, PathBuf};
 
+use buslane_chassis::admin::sign_in::Settings as Oidc;
 use buslane_chassis::admin::tls::Settings as AdminTls;
 use buslane_chassis::config::{self, ConfigError};
 use buslane_chassis::telemetry::LogConfig;
@@ -61,6 +62,9 @@ pub struct Up {
     /// TLS on the admin address.
     #[garde(dive)]
     pub admin_tls: Option<AdminTls>,
+    /// Operators may sign in with a provider.
+    #[garde(custom(is_built_in), dive)]
+    pub oidc: Option<Oidc>,
 }
 
 impl Default for Up {
@@ -77,6 +81,7 @@ impl Default for Up {
             backend: buslane_backend::Config::default(),
             console: buslane_operator::Config::default(),
             admin_tls: None,
+            oidc: None,
         }
     }
 }
@@ -178,6 +183,10 @@ pub struct Gateway {
     #[serde(default)]
     #[garde(dive)]
     pub admin_tls: Option<AdminTls>,
+    /// Operators may sign in with a provider.
+    #[serde(default)]
+    #[garde(custom(is_built_in), dive)]
+    pub oidc: Option<Oidc>,
 }
 
 /// Settings of a session manager apart.
@@ -216,6 +225,10 @@ pub struct SessionManager {
     #[serde(default)]
     #[garde(dive)]
     pub admin_tls: Option<AdminTls>,
+    /// Operators may sign in with a provider.
+    #[serde(default)]
+    #[garde(custom(is_built_in), dive)]
+    pub oidc: Option<Oidc>,
 }
 
 fn gateway_data() -> PathBuf {
@@ -268,6 +281,10 @@ pub struct Backend {
     #[serde(default)]
     #[garde(dive)]
     pub admin_tls: Option<AdminTls>,
+    /// Operators may sign in with a provider.
+    #[serde(default)]
+    #[garde(custom(is_built_in), dive)]
+    pub oidc: Option<Oidc>,
 }
 
 fn is_role(expected: &'static str) -> impl Fn(&String, &()) -> garde::Result {
@@ -279,6 +296,16 @@ fn is_role(expected: &'static str) -> impl Fn(&String, &()) -> garde::Result {
             "this file is for `buslane {role}`; write role = \"{expected}\" in one for {expected}"
         )))
     }
+}
+
+/// Whether this binary can sign anybody in.
+fn is_built_in(oidc: &Option<Oidc>, (): &()) -> garde::Result {
+    if oidc.is_none() || cfg!(feature = "oidc") {
+        return Ok(());
+    }
+    Err(garde::Error::new(
+        "this binary was built without sign-in: remove [oidc], or build one with `cargo build --release -p buslane-cli --features oidc`",
+    ))
 }
 
 /// An address on this machine only.

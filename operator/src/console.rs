@@ -5,6 +5,7 @@
 //! shown who he is sees the page for that, and the files that a page is made of, and nothing else.
 
 mod assets;
+mod door;
 mod first;
 mod rows;
 mod shell;
@@ -43,9 +44,9 @@ pub fn routes(seat: &Arc<Seat>) -> Router {
         .with_state(Arc::clone(seat))
 }
 
-/// The routes for everybody.
-pub fn open_routes() -> Router {
-    Router::new().route("/login", get(login)).route("/assets/{name}", get(assets::serve))
+/// The routes for everybody. `provider` is the name of whoever else knows people, if anybody does.
+pub fn open_routes(provider: Option<&str>) -> Router {
+    door::routes(provider).route("/assets/{name}", get(assets::serve))
 }
 
 /// Of which node the page is to be.
@@ -53,15 +54,6 @@ pub fn open_routes() -> Router {
 #[serde(default)]
 struct Asked {
     node: String,
-}
-
-/// Where one wants to be once one is logged in.
-#[derive(Debug, Default, Deserialize)]
-#[serde(default)]
-struct Wanted {
-    next: String,
-    /// Why the last try failed: its code.
-    failed: String,
 }
 
 /// What every page needs.
@@ -116,19 +108,6 @@ async fn drills(State(seat): State<Arc<Seat>>, Extension(who): Who, Query(asked)
 
 async fn audit(State(seat): State<Arc<Seat>>, Extension(who): Who, Query(asked): Query<Asked>) -> Response {
     page(&AuditPage { shell: Shell::of(&seat, &who, Page::Audit, &asked.node) })
-}
-
-async fn login(Query(wanted): Query<Wanted>) -> Response {
-    page(&LoginPage { next: shell::local(&wanted.next), failed: failed(&wanted.failed) })
-}
-
-/// Why a login without JavaScript failed, in words.
-fn failed(code: &str) -> &'static str {
-    match code {
-        "" => "",
-        "rate_limited" => "Too many tries failed. Wait a minute and try again.",
-        _ => "This token is not known, or it holds no longer.",
-    }
 }
 
 /// What this process knows now; of another node, what is known here is left out rather than shown under its name.
@@ -202,13 +181,6 @@ struct DrillsPage {
 #[template(path = "audit.html")]
 struct AuditPage {
     shell: Shell,
-}
-
-#[derive(Template)]
-#[template(path = "login.html")]
-struct LoginPage {
-    next: String,
-    failed: &'static str,
 }
 
 #[cfg(test)]

@@ -169,9 +169,9 @@ impl Seat {
         api::routes(self).merge(console::routes(self))
     }
 
-    /// The routes that are for everybody: how one gets in, and what a page looks like.
-    pub fn open_routes() -> Router {
-        console::open_routes()
+    /// The routes that are for everybody: how one gets in, and what a page looks like. `provider` is the name of whoever else knows people.
+    pub fn open_routes(provider: Option<&str>) -> Router {
+        console::open_routes(provider)
     }
 
     /// Starts everything that goes on by itself; until the shutdown.

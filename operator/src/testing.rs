@@ -295,7 +295,7 @@ impl World {
             .keeping(Tokens::open(dir.path(), Arc::clone(seat.audit())))
             .merge(crate::api::forwarding(&seat, orders::routes(desk)))
             .merge(seat.routes())
-            .open(Seat::open_routes())
+            .open(Seat::open_routes(None))
             .bind("127.0.0.1:0".parse().unwrap())
             .await
             .unwrap();

@@ -1,32 +1,45 @@
-//! The cookie of a page session.
+//! The cookies of a browser: of its page session, and of a sign-in that is under way.
 //!
 //! Why it exists: browsers do not keep the cookies of different ports apart, so its name holds the port: the pages of two processes on one machine do
-//! not log each other out. Scripts cannot read it, and it is not sent for foreign pages.
+//! not log each other out. Scripts cannot read them. That of a page session is never sent where a foreign page leads to; that of a sign-in has to be,
+//! because the provider is one, and opens nothing.
+
+use std::time::Duration;
 
 use axum::http::{HeaderMap, HeaderValue, header};
 
 use super::pages::LIFE_MS;
 
-/// Its name.
+/// A kind of cookie.
 #[derive(Debug, Clone)]
-pub(super) struct Cookie(String);
+pub(super) struct Cookie {
+    name: String,
+    path: &'static str,
+    same_site: &'static str,
+    life_s: u64,
+}
 
 impl Cookie {
-    /// Of the process that listens on this port.
+    /// Of page sessions, in the process that listens on this port.
     pub(super) fn of_port(port: u16) -> Self {
-        Self(format!("buslane-{port}"))
+        Self { name: format!("buslane-{port}"), path: "/", same_site: "Strict", life_s: LIFE_MS / 1_000 }
+    }
+
+    /// Of sign-ins that are under way for so long, seen below this path alone.
+    pub(super) fn of_sign_in(port: u16, path: &'static str, life: Duration) -> Self {
+        Self { name: format!("buslane-{port}-sign-in"), path, same_site: "Lax", life_s: life.as_secs() }
     }
 
     /// Its value in a request.
     pub(super) fn shown<'a>(&self, headers: &'a HeaderMap) -> Option<&'a str> {
         let lines = headers.get_all(header::COOKIE).into_iter().filter_map(|line| line.to_str().ok());
         let mut pairs = lines.flat_map(|line| line.split(';')).filter_map(|pair| pair.trim().split_once('='));
-        pairs.find(|(name, _)| *name == self.0).map(|(_, value)| value)
+        pairs.find(|(name, _)| *name == self.name).map(|(_, value)| value)
     }
 
-    /// Sets it for as long as a page session lives.
+    /// Sets it for as long as what it belongs to may live.
     pub(super) fn set(&self, value: &str, tls: bool) -> Option<HeaderValue> {
-        self.line(value, LIFE_MS / 1_000, tls)
+        self.line(value, self.life_s, tls)
     }
 
     /// Removes it.
@@ -35,8 +48,10 @@ impl Cookie {
     }
 
     fn line(&self, value: &str, life_s: u64, tls: bool) -> Option<HeaderValue> {
-        let (name, secure) = (&self.0, if tls { "; Secure" } else { "" });
-        let line = format!("{name}={value}; Path=/; HttpOnly; SameSite=Strict; Max-Age={life_s}{secure}");
+        let Self { name, path, same_site, .. } = self;
+        let secure = if tls { "; Secure" } else { "" };
+        let line =
+            format!("{name}={value}; Path={path}; HttpOnly; SameSite={same_site}; Max-Age={life_s}{secure}");
         HeaderValue::from_str(&line).ok()
     }
 }
@@ -63,6 +78,19 @@ mod tests {
         assert_eq!(
             cookie.clear(true).unwrap(),
             "buslane-1=; Path=/; HttpOnly; SameSite=Strict; Max-Age=0; Secure"
+        );
+    }
+
+    #[test]
+    fn that_of_a_sign_in_comes_back_from_the_provider_and_is_seen_by_the_sign_in_alone() {
+        let cookie = Cookie::of_sign_in(1, "/v1/login/oidc", Duration::from_secs(600));
+        let plain = cookie.set("v", false).unwrap();
+        assert_eq!(plain, "buslane-1-sign-in=v; Path=/v1/login/oidc; HttpOnly; SameSite=Lax; Max-Age=600");
+        let mut headers = HeaderMap::new();
+        headers.append(header::COOKIE, "buslane-1=page; buslane-1-sign-in=away".parse().unwrap());
+        assert_eq!(
+            (cookie.shown(&headers), Cookie::of_port(1).shown(&headers)),
+            (Some("away"), Some("page"))
         );
     }
 }

@@ -1,4 +1,4 @@
-//! What guessing costs: wrong tokens are counted, for each address and in all.
+//! What guessing costs: wrong tokens and failed sign-ins are counted, for each address and in all.
 //!
 //! Why it exists: tokens are 256 random bits, so guessing is hopeless; the limit is there so that trying is quiet, cheap for us, and noticed. It
 //! must never keep out somebody who shows a right token, whatever others have tried from the same address.
@@ -66,6 +66,14 @@ impl Failures {
         Verdict::Slowed { wait_s, burst: self.tell(now).then_some(burst) }
     }
 
+    /// Whether this address has failed so often that nothing is asked elsewhere for it.
+    pub(super) fn is_slowed(&self, from: IpAddr, now: Instant) -> bool {
+        let count = self.by_address.get(&network(from));
+        count.is_some_and(|count| {
+            count.count > ADDRESS_FAILURES_MAX && now.duration_since(count.since) < WINDOW
+        })
+    }
+
     /// Whether somebody should be told; at most once in a window, so that guessing does not fill the audit.
     fn tell(&mut self, now: Instant) -> bool {
         let due = self.told.is_none_or(|told| now.duration_since(told) >= WINDOW);
@@ -97,7 +105,7 @@ impl Count {
 }
 
 /// One owner: an address, or the 64 bits of an IPv6 network.
-fn network(from: IpAddr) -> IpAddr {
+pub(super) fn network(from: IpAddr) -> IpAddr {
     match from.to_canonical() {
         IpAddr::V6(v6) => {
             let [a, b, c, d, ..] = v6.segments();
@@ -126,7 +134,9 @@ mod tests {
         assert_eq!(slowed, Verdict::Slowed { wait_s: 60, burst: Some(21) });
         assert_eq!(failures.on_failure(address(1), now), Verdict::Slowed { wait_s: 60, burst: None });
         assert_eq!(failures.on_failure(address(2), now), Verdict::Wrong, "others are not slowed");
+        assert_eq!([1, 2, 3].map(|no| failures.is_slowed(address(no), now)), [true, false, false]);
         now += WINDOW;
+        assert!(!failures.is_slowed(address(1), now));
         assert_eq!(failures.on_failure(address(1), now), Verdict::Wrong);
     }
 

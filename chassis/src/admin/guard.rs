@@ -119,40 +119,49 @@ impl Guard {
         }
     }
 
+    /// Whether a browser means a name of ours.
+    pub(super) fn is_for_us(&self, headers: &HeaderMap) -> Result<(), Denied> {
+        if self.hosts.are_asked_by(headers) { Ok(()) } else { Err(Denied::UnknownHost) }
+    }
+
     /// Whether a browser that sends this by itself is on a page of ours.
     pub(super) fn is_ours(&self, headers: &HeaderMap) -> Result<(), Denied> {
-        if !self.hosts.are_asked_by(headers) {
-            return Err(Denied::UnknownHost);
-        }
+        self.is_for_us(headers)?;
         if origin::is_own(headers) { Ok(()) } else { Err(Denied::ForeignOrigin) }
     }
 
     /// The answer to whoever is not let in.
     pub(super) fn deny(&self, denied: Denied, from: IpAddr) -> Response {
         let slowed = match denied {
-            Denied::WrongToken => self.on_wrong_token(from),
+            Denied::WrongToken => self.on_failed_login(from),
             _ => None,
         };
         let why = if slowed.is_some() { "rate_limited" } else { denied.why() };
         metrics::counter!("buslane_admin_refused_total", "why" => why).increment(1);
-        slowed.unwrap_or_else(|| denied.answer())
+        let wait = |wait_s| slow_down("too many wrong tokens; wait and use the right one", wait_s);
+        slowed.map_or_else(|| denied.answer(), wait)
     }
 
-    /// Counts it; the answer, if there were too many.
-    fn on_wrong_token(&self, from: IpAddr) -> Option<Response> {
+    /// Whether this address has failed so often that nobody else is asked for it.
+    pub(super) fn is_slowed(&self, from: IpAddr) -> bool {
+        self.failures.lock().is_slowed(from, Instant::now())
+    }
+
+    /// Counts a wrong token or a sign-in that failed; the seconds to wait, if there were too many.
+    pub(super) fn on_failed_login(&self, from: IpAddr) -> Option<u64> {
         let Verdict::Slowed { wait_s, burst } = self.failures.lock().on_failure(from, Instant::now()) else {
             return None;
         };
         if let Some(count) = burst {
-            tracing::warn!(%from, count, "many wrong tokens at the admin address");
+            tracing::warn!(%from, count, "many wrong tokens or failed sign-ins at the admin address");
             self.note(
                 audit::SELF,
                 "access.failures",
-                "many wrong tokens within a minute",
+                "many wrong tokens or failed sign-ins within a minute",
                 json!({"from": from, "count": count}),
             );
         }
-        Some(slowed("too many wrong tokens; wait and use the right one", wait_s))
+        Some(wait_s)
     }
 
     /// Writes down what is no change. Somebody who only wants to see is let in also where nothing can be written any more.
@@ -197,7 +206,7 @@ impl Denied {
                 answer
             }
             Self::TooOften { wait_s } => {
-                slowed("too many logins with this token; wait, and stay logged in", wait_s)
+                slow_down("too many logins with this token; wait, and stay logged in", wait_s)
             }
             Self::UnknownHost => forbidden(
                 "unknown_host",
@@ -212,7 +221,7 @@ impl Denied {
     }
 }
 
-fn slowed(message: &str, wait_s: u64) -> Response {
+fn slow_down(message: &str, wait_s: u64) -> Response {
     let mut answer = error(StatusCode::TOO_MANY_REQUESTS, "rate_limited", message);
     answer.headers_mut().insert(header::RETRY_AFTER, HeaderValue::from(wait_s));
     answer

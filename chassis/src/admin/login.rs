@@ -11,7 +11,7 @@ use axum::response::{IntoResponse, Redirect, Response};
 use axum::routing::{get, post};
 use axum::{Extension, Form, Json, RequestExt, Router};
 use serde::{Deserialize, Serialize};
-use serde_json::json;
+use serde_json::{Map, Value, json};
 
 use super::body;
 use super::error;
@@ -83,20 +83,31 @@ async fn login(State(guard): State<Arc<Guard>>, request: Request) -> Response {
         Ok(lease) => lease,
         Err(denied) => return fail(guard.deny(denied, peer.ip), is_form, &shown.next),
     };
-    if let Some(old) = guard.cookie.shown(&headers) {
-        guard.pages.close(old);
-    }
-    let opened = guard.pages.open(&lease, now_ms);
-    begun(&guard, &peer, &opened);
+    let opened = begin_page(&guard, &lease, &peer, &headers, Map::new());
     let answer = if is_form { Redirect::to(local(&shown.next)).into_response() } else { show(&opened.lease) };
     with_cookie(answer, guard.cookie.set(&opened.cookie, peer.tls))
 }
 
-fn begun(guard: &Guard, peer: &Peer, opened: &Opened) {
+/// Begins the page session of a right in a browser; the one that it has there ends. `by` is recorded with it.
+pub(super) fn begin_page(
+    guard: &Guard,
+    lease: &Lease,
+    peer: &Peer,
+    headers: &HeaderMap,
+    by: Map<String, Value>,
+) -> Opened {
+    if let Some(old) = guard.cookie.shown(headers) {
+        guard.pages.close(old);
+    }
+    let opened = guard.pages.open(lease, clock::unix_ms());
     let Lease { principal, expires_ms, .. } = &opened.lease;
     metrics::counter!("buslane_admin_logins_total").increment(1);
-    let after = json!({"from": peer.ip, "role": principal.role, "expires_ms": expires_ms});
-    guard.note(&principal.name, "page.login", "logged in on the page", after);
+    let mut after = by;
+    after.insert("from".to_owned(), json!(peer.ip));
+    after.insert("role".to_owned(), json!(principal.role));
+    after.insert("expires_ms".to_owned(), json!(expires_ms));
+    guard.note(&principal.name, "page.login", "logged in on the page", Value::Object(after));
+    opened
 }
 
 /// A form is answered with the page that it is on.
@@ -149,15 +160,15 @@ fn is_form(headers: &HeaderMap) -> bool {
 }
 
 /// A path of ours: whoever writes a link to the login page chooses no other site.
-fn local(next: &str) -> &str {
+pub(super) fn local(next: &str) -> &str {
     let is_path = next.starts_with('/') && !next.starts_with("//");
     let is_plain = next.bytes().all(|byte| byte.is_ascii_graphic() && byte != b'\\');
     if is_path && is_plain && !next.starts_with("/login") { next } else { "/" }
 }
 
-fn with_cookie(mut answer: Response, cookie: Option<HeaderValue>) -> Response {
+pub(super) fn with_cookie(mut answer: Response, cookie: Option<HeaderValue>) -> Response {
     if let Some(cookie) = cookie {
-        answer.headers_mut().insert(header::SET_COOKIE, cookie);
+        answer.headers_mut().append(header::SET_COOKIE, cookie);
     }
     answer
 }

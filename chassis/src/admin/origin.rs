@@ -5,7 +5,7 @@
 
 use std::net::IpAddr;
 
-use axum::http::{HeaderMap, HeaderName, header};
+use axum::http::{HeaderMap, HeaderName, Uri, header};
 
 /// The names under which this process knows itself, besides addresses and those of loopback.
 #[derive(Debug, Clone, Default)]
@@ -14,6 +14,13 @@ pub(super) struct Hosts(Vec<String>);
 impl Hosts {
     pub(super) fn new(names: &[String]) -> Self {
         Self(names.iter().map(|name| plain(name)).collect())
+    }
+
+    /// The name in this address as well: browsers come back to it.
+    pub(super) fn with_that_of(mut self, url: &str) -> Self {
+        let uri = url.parse::<Uri>().ok();
+        self.0.extend(uri.and_then(|uri| uri.host().map(plain)));
+        self
     }
 
     /// Whether the request was meant for us.
@@ -61,7 +68,8 @@ mod tests {
 
     #[test]
     fn addresses_loopback_and_own_names_are_known_and_nothing_else() {
-        let hosts = Hosts::new(&["Ops.Example.com".to_owned()]);
+        let hosts =
+            Hosts::new(&["Ops.Example.com".to_owned()]).with_that_of("https://Desk.example:8443/back");
         for host in [
             "127.0.0.1:7480",
             "192.0.2.1",
@@ -72,6 +80,7 @@ mod tests {
             "a.localhost:1",
             "ops.example.com:7480",
             "ops.example.com.",
+            "desk.example",
         ] {
             assert!(hosts.knows(host), "{host}");
         }

@@ -61,6 +61,8 @@ pub enum How {
     },
     /// With a certificate.
     Certificate,
+    /// At a provider that knows people.
+    Provider,
 }
 
 impl How {
@@ -71,6 +73,7 @@ impl How {
             Self::Token { .. } => "token",
             Self::Page { .. } => "page",
             Self::Certificate => "certificate",
+            Self::Provider => "provider",
         }
     }
 }
@@ -113,7 +116,9 @@ mod tests {
     fn only_root_states_an_author() {
         let root = Principal::root();
         assert_eq!((root.author(" kim ").as_str(), root.author(" ").as_str()), ("kim", "root"));
-        for how in [How::Token { id: "1".into() }, How::Page { id: "2".into() }, How::Certificate] {
+        for how in
+            [How::Token { id: "1".into() }, How::Page { id: "2".into() }, How::Certificate, How::Provider]
+        {
             let lee = Principal { name: "lee".into(), role: Role::Admin, how };
             assert_eq!(lee.author("kim"), "lee");
         }

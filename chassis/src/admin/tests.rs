@@ -4,6 +4,7 @@ mod certificates;
 mod crowd;
 mod page;
 mod rights;
+mod sign_in;
 
 use std::convert::Infallible;
 use std::sync::atomic::{AtomicUsize, Ordering};
@@ -40,13 +41,19 @@ async fn world() -> World {
 
 /// A world whose surface is changed before it is served.
 async fn world_with(change: impl FnOnce(BoundAdmin) -> BoundAdmin) -> World {
+    world_of(|admin| admin, change).await
+}
+
+/// A world whose surface is changed before it is bound, and before it is served.
+async fn world_of(more: impl FnOnce(Admin) -> Admin, change: impl FnOnce(BoundAdmin) -> BoundAdmin) -> World {
     let folder = tempfile::tempdir().unwrap();
     let token = Token::load_or_create(&folder.path().join("admin.token")).unwrap();
     let (readiness, shutdown) = (Readiness::new(), Shutdown::new());
     let audit = Audit::open(folder.path()).unwrap().0;
     let tokens = Tokens::open(folder.path(), Arc::clone(&audit));
     let streams = Arc::default();
-    let bound = Admin::new(token.clone(), readiness.clone(), telemetry::install_metrics().unwrap())
+    let admin = Admin::new(token.clone(), readiness.clone(), telemetry::install_metrics().unwrap());
+    let bound = more(admin)
         .keeping(Arc::clone(&tokens))
         .known_as(&["ops.example".to_owned()])
         .merge(routes(&streams))

@@ -8,6 +8,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use buslane_backend::Service;
+use buslane_chassis::admin::sign_in::Settings as Oidc;
 use buslane_chassis::admin::tls::Settings as AdminTls;
 use buslane_chassis::api::Backend;
 use buslane_chassis::feed::Feed;
@@ -84,7 +85,12 @@ pub fn gateway(args: &RoleArgs, output: Output) -> Result<(), Failure> {
         let ca = beside(&args.config, &settings.tls.ca);
         let probe_target =
             (enrolment == Enrolment::Open).then(|| seat::target(gateway.local_addr(), &ca, None));
-        let common = Common { console: settings.console, tls: settings.admin_tls, process: settings.process };
+        let common = Common {
+            console: settings.console,
+            tls: settings.admin_tls,
+            oidc: settings.oidc,
+            process: settings.process,
+        };
         let desk = Desk { book, overseer: None, feed: feed.clone() };
         let surface = Surface {
             refusals: vec![gateway.refusals()],
@@ -129,7 +135,12 @@ pub fn session_manager(args: &RoleArgs, output: Output) -> Result<(), Failure> {
         .obeying(book.watch());
         let desk = Desk { book, overseer: Some(manager.overseer()), feed: feed.clone() };
         desk.book.run(&desk.feed, desk.overseer.clone(), &process.front);
-        let common = Common { console: settings.console, tls: settings.admin_tls, process: settings.process };
+        let common = Common {
+            console: settings.console,
+            tls: settings.admin_tls,
+            oidc: settings.oidc,
+            process: settings.process,
+        };
         let surface = common.surface(args, &folder, desk, &mtls, ("session-manager", &node))?;
         let shown = Arc::clone(&surface.shown);
         let listening = surface.listen(&process).await?;
@@ -170,7 +181,12 @@ pub fn backend(args: &RoleArgs, output: Output) -> Result<(), Failure> {
         let ca = beside(&args.config, &settings.tls.ca);
         let gate = settings.console.probe.gate;
         let probe_target = gate.and_then(|gate| seat::target(gate, &ca, Some(seat::codes(&service))));
-        let common = Common { console: settings.console, tls: settings.admin_tls, process: settings.process };
+        let common = Common {
+            console: settings.console,
+            tls: settings.admin_tls,
+            oidc: settings.oidc,
+            process: settings.process,
+        };
         let surface = Surface {
             probe_target,
             for_admins: Some(operate::routes(store.clone(), service.clone(), &process.back)),
@@ -197,6 +213,7 @@ pub fn backend(args: &RoleArgs, output: Output) -> Result<(), Failure> {
 struct Common {
     console: buslane_operator::Config,
     tls: Option<AdminTls>,
+    oidc: Option<Oidc>,
     process: settings::Process,
 }
 
@@ -213,6 +230,9 @@ impl Common {
         if let Some(tls) = &mut self.tls {
             tls.relative_to(args.folder());
         }
+        if let Some(oidc) = &mut self.oidc {
+            oidc.relative_to(args.folder());
+        }
         Ok(Surface {
             node: node.to_owned(),
             role,
@@ -223,6 +243,7 @@ impl Common {
             identity: mtls.identity.clone(),
             console: self.console,
             tls: self.tls,
+            oidc: self.oidc,
             admin: self.process.admin,
             token: beside(&args.config, &self.process.admin_token),
             hosts: self.process.hosts,

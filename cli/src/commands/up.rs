@@ -158,6 +158,9 @@ impl Plan {
         if let Some(tls) = &mut settings.admin_tls {
             tls.relative_to(folder.path());
         }
+        if let Some(oidc) = &mut settings.oidc {
+            oidc.relative_to(folder.path());
+        }
         Ok(Self { settings, key_file, tls: folder.tls(), names, closed_because_reachable, effective })
     }
 
@@ -236,6 +239,7 @@ impl Running {
             identity: identity.clone(),
             console: settings.console.clone(),
             tls: settings.admin_tls.clone(),
+            oidc: settings.oidc.clone(),
             admin: settings.admin,
             token: folder.path().join(folder::ADMIN_TOKEN),
             hosts: settings.hosts.clone(),

@@ -7,9 +7,10 @@ use buslane_chassis::oversee::{CauseView, PostureView};
 use buslane_shared::overload::orders::{Kind, Order};
 use buslane_shared::wire::Posture;
 
+use super::door::{DonePage, LoginPage};
 use super::first::{Facts, Now};
 use super::shell::{Shell, local};
-use super::{LoginPage, TrafficPage, story};
+use super::{TrafficPage, story};
 use crate::view::{
     Alert, Basis, ClassSample, IncidentState, IncidentView, LoginSample, Sample, Severity, State, StatusView,
     Trend,
@@ -170,8 +171,10 @@ fn the_first_view_says_what_holds_without_javascript() {
 fn nothing_from_outside_becomes_markup() {
     let text = TrafficPage { shell: shell(), now: Now::of(&facts()) }.render().unwrap();
     assert!(!text.contains(SCRIPT) && !text.contains("onload=\"alert"), "{text}");
-    let login = LoginPage { next: "/\"><script>x".to_owned(), failed: "" }.render().unwrap();
-    assert!(!login.contains("<script>x"), "{login}");
+    let (evil, provider) = ("/\"><script>x".to_owned(), Some("<script>x".to_owned()));
+    let done = DonePage { next: evil.clone() }.render().unwrap();
+    let login = LoginPage { way: evil.clone(), next: evil, failed: "", provider }.render().unwrap();
+    assert!(!login.contains("<script>x") && !done.contains("<script>x"), "{login} {done}");
 }
 
 #[test]
