@@ -32,7 +32,7 @@ impl Provider for Puppet {
         question: &'a Question,
         answer: &'a Answer,
     ) -> BoxFuture<'a, Result<Person, ProviderError>> {
-        assert_eq!(self.verifiers.lock().last(), Some(&question.verifier));
+        assert!(self.verifiers.lock().contains(&question.verifier));
         self.redeemed.lock().push(answer.code.clone());
         let person = self.person.lock().clone();
         async move { person.ok_or_else(|| ProviderError::Refused("a wrong code".into())) }.boxed()
