@@ -47,7 +47,7 @@ def chromium() -> str | None:
 class Server:
     """Runs until `stop`."""
 
-    def __init__(self, binary: str, logins_per_s: int):
+    def __init__(self, binary: str, logins_per_s: int, settings: str = ""):
         self.binary = binary
         self.logins_per_s = logins_per_s
         self.folder = tempfile.TemporaryDirectory(prefix="buslane-browser-")
@@ -55,7 +55,7 @@ class Server:
         self.data = self.home / "up"
         self.others: list[subprocess.Popen] = []
         self.data.mkdir(mode=0o700)
-        (self.data / "config.toml").write_text(SETTINGS % logins_per_s)
+        (self.data / "config.toml").write_text(SETTINGS % logins_per_s + settings)
         self.env = os.environ | {"BUSLANE_HOME": str(self.home)}
         addresses = [part for name in ("gate", "front", "wake", "admin") for part in (f"--{name}", "127.0.0.1:0")]
         self.log = self.home / "up.log"
