@@ -160,6 +160,7 @@ impl Core {
             device: call.device,
             client_id,
             what: What::Change(ask.clone()),
+            parent: call.parent,
         };
         let task = self.tasks.spawn(self.clone().change_to_the_end(room.clone(), received, ask));
         task.await.unwrap_or_else(|_| Err(Refusal::of(Code::Internal).maybe_applied()))

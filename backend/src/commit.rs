@@ -6,6 +6,7 @@
 use std::sync::Arc;
 use std::time::Instant;
 
+use buslane_chassis::trace::{Kind, Span};
 use buslane_shared::refusal::{Code, Refusal};
 use buslane_shared::sequencer::Lookup;
 use metrics::histogram;
@@ -30,6 +31,9 @@ impl Core {
         turn: Option<MutexGuard<'_, ()>>,
     ) -> Result<Option<Receipt>, Refusal> {
         let began = Instant::now();
+        let parent = received.parent;
+        // Up to its place in the room and in the store's queue: is it known, may its sender, which number?
+        let mut order = Span::child(parent, "authorise and order", Kind::Internal);
         let key = self.room_key(room).await?;
         let mut place = self.engine.reserve().await.map_err(refuse::not_done)?;
         let mut received = received;
@@ -40,15 +44,18 @@ impl Core {
             let found = self.engine.find(room.id, &received.sender, received.client_id);
             let lookup = Lookup { as_of, found: found.map_err(refuse::not_done)? };
             let ready = Ready { key, epoch, lookup, now_ms: self.now_ms() };
-            match room.submit(&*self.engine, &self.epochs, received, place, &ready)? {
+            let submitted = room.submit(&*self.engine, &self.epochs, received, place, &ready);
+            match submitted.inspect_err(|refusal| order.fail(refusal.code.name()))? {
                 Submitted::Pending { receipt, start } => {
-                    drop(turn);
+                    drop((turn, order));
+                    let mut commit = Span::child(parent, "commit", Kind::Internal);
                     if start {
                         self.tasks.spawn(pump(self.clone(), room.clone()));
                     }
                     // The pump answers always; should its task be lost, nobody knows whether the message is there.
                     let lost = || Refusal::of(Code::Internal).maybe_applied();
-                    let receipt = receipt.await.unwrap_or_else(|_| Err(lost()))?;
+                    let receipt = receipt.await.unwrap_or_else(|_| Err(lost()));
+                    let receipt = receipt.inspect_err(|refusal| commit.fail(refusal.code.name()))?;
                     histogram!("buslane_backend_commit_seconds").record(began.elapsed().as_secs_f64());
                     return Ok(Some(receipt));
                 }

@@ -9,6 +9,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use buslane_chassis::api::Call;
+use buslane_chassis::trace::Context;
 use buslane_shared::id::{DeviceId, RoomId, UserId};
 use buslane_shared::limits::CURSORS_PER_MARK_MAX;
 use buslane_shared::refusal::{Code, Refusal};
@@ -256,7 +257,7 @@ impl Core {
             let own = std::iter::once(Recipient { user, except, notify: false });
             let others = audience.iter().filter(|(u, _)| u != user && audience.len() <= TELL_MEMBERS_MAX);
             let others = others.map(|(user, _)| Recipient { user, except: None, notify: false });
-            self.registry.deliver(own.chain(others), event);
+            self.registry.deliver(own.chain(others), Context::NONE, event);
         }
         counter!("buslane_backend_cursor_moves_total").increment(moved.users.len() as u64);
     }

@@ -7,6 +7,7 @@
 //! Changes of a group's members are messages like all others: the same stages, the same log.
 
 use buslane_chassis::api::Call;
+use buslane_chassis::trace::Context;
 use buslane_shared::UnixMs;
 use buslane_shared::id::{ClientId, DeviceId, RoomId, UserId};
 use buslane_shared::limits::{BODY_BYTES_MAX, USERS_PER_REQUEST_MAX};
@@ -48,6 +49,8 @@ pub(crate) struct Received {
     pub(crate) device: DeviceId,
     pub(crate) client_id: ClientId,
     pub(crate) what: What,
+    /// The span of who asks for it.
+    pub(crate) parent: Context,
 }
 
 impl Received {
@@ -69,6 +72,7 @@ impl Received {
             device: call.device,
             client_id: parse_client_id(&send.client_id)?,
             what: What::Message { mentions, body: send.body },
+            parent: call.parent,
         })
     }
 }
@@ -106,7 +110,7 @@ pub(crate) struct Authorised {
 impl Authorised {
     /// Gives the message its place. The place is only taken when it is sealed.
     pub(crate) fn sequence(self, seq: u64, sent_at_ms: UnixMs) -> Sequenced {
-        let Received { room, sender, device, client_id, what } = self.received;
+        let Received { room, sender, device, client_id, what, parent } = self.received;
         let header = RecordHeader { room, seq, sender, client_id, sent_at_ms };
         let (mentions, content) = match (what, &self.event) {
             (What::Message { mentions, body }, _) => (mentions, Some(stored_body::Content::Body(body))),
@@ -116,7 +120,7 @@ impl Authorised {
         };
         let names = mentions.iter().map(|m| m.as_str().to_owned()).collect();
         let body = wire::StoredBody { mentions: names, content };
-        Sequenced { header, device, mentions, body, event: self.event }
+        Sequenced { header, device, mentions, body, event: self.event, parent }
     }
 }
 
@@ -128,6 +132,8 @@ pub(crate) struct Sequenced {
     pub(crate) mentions: Vec<UserId>,
     body: wire::StoredBody,
     pub(crate) event: Option<Event>,
+    /// The span of who asked for it.
+    pub(crate) parent: Context,
 }
 
 impl Sequenced {

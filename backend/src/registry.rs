@@ -10,6 +10,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 
 use buslane_chassis::api::LINK_QUEUE;
+use buslane_chassis::trace::Context;
 use buslane_shared::id::{DeviceId, SessionId, UserId};
 use buslane_shared::wire;
 use buslane_shared::wire::to_manager::Kind;
@@ -193,10 +194,11 @@ impl Registry {
     }
 
     /// Hands an event to every session manager that holds a session of a recipient. `event` is only encoded when there is
-    /// one. Never waits; the calls' order is the order in which each manager gets the events.
+    /// one. `traced`: where in a trace it happens. Never waits; the calls' order is the order in which each manager gets the events.
     pub(crate) fn deliver<'a>(
         &self,
         recipients: impl IntoIterator<Item = Recipient<'a>>,
+        traced: Context,
         event: impl FnOnce() -> Bytes,
     ) {
         let mut by_link: Vec<(Arc<Link>, Vec<wire::DeliverTarget>)> = Vec::new();
@@ -217,7 +219,9 @@ impl Registry {
         let event = event();
         for (link, targets) in by_link {
             let count = targets.len() as u64;
-            if link.send(Kind::Deliver(wire::Deliver { event: event.clone(), targets }), &self.tasks) {
+            let (trace, span) = (traced.trace_wire(), traced.span_wire());
+            let deliver = wire::Deliver { event: event.clone(), targets, trace, span };
+            if link.send(Kind::Deliver(deliver), &self.tasks) {
                 counter!("buslane_backend_deliveries_total").increment(count);
             }
         }

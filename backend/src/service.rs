@@ -7,6 +7,7 @@ use std::time::{Duration, Instant};
 
 use buslane_chassis::api::{BackendApi, Call};
 use buslane_chassis::shutdown::Shutdown;
+use buslane_chassis::trace::{Context, Kind, Span};
 use buslane_shared::class::Protocol;
 use buslane_shared::id::UserId;
 use buslane_shared::refusal::{Code, Refusal};
@@ -203,6 +204,9 @@ impl Core {
             return wire::Answer { id: request.id, ..Refusal::of(Code::Unsupported).into() };
         };
         let (protocol, writes) = (Protocol::of(&op).name(), writes(&op));
+        let mut span = Span::child(call.parent, protocol, Kind::Internal);
+        span.note("buslane.role", "backend");
+        let call = Call { parent: span.context(), ..call };
         let began = Instant::now();
         let result = tokio::time::timeout_at(call.deadline, Box::pin(self.run(&call, op))).await;
         let result = result.unwrap_or_else(|_| {
@@ -216,6 +220,7 @@ impl Core {
             Ok(outcome) => wire::Answer { id: request.id, result: Some(outcome) },
             Err(refusal) => {
                 counter!("buslane_backend_refusals_total", "code" => refusal.code.name()).increment(1);
+                span.fail(refusal.code.name());
                 tracing::debug!(trace = format_args!("{:032x}", call.trace), user = %call.user, protocol, %refusal, "refused");
                 wire::Answer { id: request.id, ..refusal.into() }
             }
@@ -231,7 +236,12 @@ impl BackendApi for Service {
     }
 
     fn enrol(&self, request: wire::EnrolDevice) -> BoxFuture<'_, Result<wire::EnrolledDevice, Refusal>> {
-        Box::pin(self.core.enrol(request))
+        Box::pin(async move {
+            let mut span = Span::child(Context::current(), "enrol", Kind::Internal);
+            span.note("buslane.role", "backend");
+            let enrolled = self.core.enrol(request).await;
+            enrolled.inspect_err(|refusal| span.fail(refusal.code.name()))
+        })
     }
 
     fn feed(

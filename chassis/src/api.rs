@@ -13,6 +13,8 @@ use futures_util::future::BoxFuture;
 use tokio::sync::mpsc;
 use tokio::time::Instant;
 
+use crate::trace::Context;
+
 /// On whose behalf a request is relayed, how important it is, and until when its answer is wanted.
 #[derive(Debug, Clone)]
 pub struct Call {
@@ -26,8 +28,10 @@ pub struct Call {
     pub class: Class,
     /// After this nobody waits for the answer.
     pub deadline: Instant,
-    /// Joins the log lines of one request.
+    /// Joins the log lines of one request, and is the id of its trace where it has one.
     pub trace: u128,
+    /// The span that it belongs to.
+    pub parent: Context,
 }
 
 /// Capacity of the queues of a link. Beyond it deliveries are dropped and the devices catch up from the log.

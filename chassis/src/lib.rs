@@ -21,6 +21,7 @@ pub mod shutdown;
 pub mod telemetry;
 pub mod threads;
 pub mod tls;
+pub mod trace;
 
 #[cfg(test)]
 mod testing;

@@ -28,6 +28,11 @@ mod generated {
 /// pieces.
 const MESSAGE_BYTES_MAX: usize = 16 * 1024 * 1024;
 
+/// What calls are named in a trace.
+const RELAY: &str = "buslane.v1.Backend/Relay";
+/// See [`RELAY`].
+const ENROL: &str = "buslane.v1.Backend/Enrol";
+
 /// A peer that does not answer a ping within [`PING_TIMEOUT`] is dead. Together: a dead backend is noticed in 5 s.
 const PING_INTERVAL: Duration = Duration::from_secs(3);
 /// See [`PING_INTERVAL`].

@@ -163,6 +163,7 @@ pub(crate) fn call(left: Duration) -> Call {
         class: buslane_shared::class::Class::Talk,
         deadline: Instant::now() + left,
         trace: 7,
+        parent: crate::trace::Context::NONE,
     }
 }
 

@@ -3,6 +3,7 @@
 
 use std::io;
 use std::net::SocketAddr;
+use std::path::Path;
 use std::process;
 use std::sync::Arc;
 use std::time::Duration;
@@ -13,6 +14,7 @@ use buslane_chassis::readiness::{Check, Readiness};
 use buslane_chassis::shutdown::Shutdown;
 use buslane_chassis::telemetry::{self, LogConfig, PrometheusHandle};
 use buslane_chassis::tls::{self, TlsError};
+use buslane_chassis::trace::{self, Traces, Whose};
 use buslane_store::boundary::StoreError;
 use tokio::signal::unix::{Signal, SignalKind, signal};
 
@@ -44,6 +46,7 @@ pub struct Process {
     /// Its checks.
     pub readiness: Readiness,
     signals: Signals,
+    traces: Option<Traces>,
 }
 
 struct Signals {
@@ -70,7 +73,28 @@ impl Process {
             terminate: heard(SignalKind::terminate())?,
             hangup: heard(SignalKind::hangup())?,
         };
-        Ok(Self { front: Shutdown::new(), back: Shutdown::new(), readiness: Readiness::new(), signals })
+        Ok(Self {
+            front: Shutdown::new(),
+            back: Shutdown::new(),
+            readiness: Readiness::new(),
+            signals,
+            traces: None,
+        })
+    }
+
+    /// Exports its traces from here on, where the settings want it; paths in them are relative to `folder`.
+    pub fn traced(
+        mut self,
+        config: Option<&trace::Config>,
+        whose: Whose<'_>,
+        folder: &Path,
+    ) -> Result<Self, Failure> {
+        if let Some(config) = config {
+            let mut config = config.clone();
+            config.relative_to(folder);
+            self.traces = Some(Traces::begin(&config, whose).map_err(|e| Failure::usage(e.to_string()))?);
+        }
+        Ok(self)
     }
 
     /// What is counted.
@@ -153,12 +177,17 @@ impl Process {
     pub async fn end(self) {
         service::stopping();
         let Signals { mut interrupt, mut terminate, .. } = self.signals;
+        let traces = self.traces;
         let in_order = async {
             if !self.front.finish(FRONT_LIMIT).await {
                 tracing::warn!("some clients were still served at the limit");
             }
             if !self.back.finish(BACK_LIMIT).await {
                 tracing::warn!("some work of the backend was still going on at the limit");
+            }
+            // Last: what has ended until here is in it.
+            if let Some(traces) = traces {
+                traces.finish().await;
             }
         };
         tokio::select! {

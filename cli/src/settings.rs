@@ -10,6 +10,7 @@ use buslane_chassis::admin::sign_in::Settings as Oidc;
 use buslane_chassis::admin::tls::Settings as AdminTls;
 use buslane_chassis::config::{self, ConfigError};
 use buslane_chassis::telemetry::LogConfig;
+use buslane_chassis::trace;
 use buslane_store::FREE_BYTES_MIN;
 use buslane_store::fjall_engine::Options;
 use garde::Validate;
@@ -44,6 +45,9 @@ pub struct Up {
     /// Logs.
     #[garde(dive)]
     pub log: LogConfig,
+    /// Traces for a collector; none without the table.
+    #[garde(custom(trace::is_built_in), dive)]
+    pub traces: Option<trace::Config>,
     /// The store.
     #[garde(dive)]
     pub store: Store,
@@ -75,6 +79,7 @@ impl Default for Up {
             hosts: Vec::new(),
             open_beyond_loopback: false,
             log: LogConfig::default(),
+            traces: None,
             store: Store::default(),
             gateway: buslane_gateway::Config::default(),
             session_manager: buslane_session_manager::Config::default(),
@@ -171,6 +176,10 @@ pub struct Gateway {
     #[serde(default)]
     #[garde(dive)]
     pub log: LogConfig,
+    /// Traces for a collector; none without the table.
+    #[serde(default)]
+    #[garde(custom(trace::is_built_in), dive)]
+    pub traces: Option<trace::Config>,
     /// The gateway.
     #[serde(default)]
     #[garde(dive)]
@@ -213,6 +222,10 @@ pub struct SessionManager {
     #[serde(default)]
     #[garde(dive)]
     pub log: LogConfig,
+    /// Traces for a collector; none without the table.
+    #[serde(default)]
+    #[garde(custom(trace::is_built_in), dive)]
+    pub traces: Option<trace::Config>,
     /// The session manager.
     #[serde(default)]
     #[garde(dive)]
@@ -265,6 +278,10 @@ pub struct Backend {
     #[serde(default)]
     #[garde(dive)]
     pub log: LogConfig,
+    /// Traces for a collector; none without the table.
+    #[serde(default)]
+    #[garde(custom(trace::is_built_in), dive)]
+    pub traces: Option<trace::Config>,
     /// The store.
     #[serde(default)]
     #[garde(dive)]

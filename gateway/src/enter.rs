@@ -6,6 +6,7 @@
 
 use buslane_chassis::clock;
 use buslane_chassis::oversee::Refused;
+use buslane_chassis::trace::Context;
 use buslane_shared::UnixMs;
 use buslane_shared::choice::{CHOICE_VERSION, choose};
 use buslane_shared::id::{DeviceId, UserId};
@@ -38,6 +39,7 @@ pub fn enter(
     peer: &Peer,
     request: &wire::Enter,
     now_ms: UnixMs,
+    traced: Context,
 ) -> Result<wire::Ticket, Refusal> {
     let keys = gate.feed.keys();
     let proven = prove(&keys, peer, request, now_ms).inspect_err(|refusal| {
@@ -48,7 +50,7 @@ pub fn enter(
             remember(gate, refusal, &late, now_ms);
         }
     })?;
-    let given = give(gate, peer, request, &keys, &proven, now_ms);
+    let given = give(gate, peer, request, &keys, &proven, (now_ms, traced));
     given.inspect_err(|refusal| remember(gate, refusal, &proven, now_ms))
 }
 
@@ -68,7 +70,7 @@ fn give(
     request: &wire::Enter,
     keys: &KeyRing,
     proven: &Proven,
-    now_ms: UnixMs,
+    (now_ms, traced): (UnixMs, Context),
 ) -> Result<wire::Ticket, Refusal> {
     if gate.feed.is_revoked(&proven.device, proven.credential.issued_at_ms) {
         return Err(Refusal::of(Code::Revoked));
@@ -85,7 +87,8 @@ fn give(
     // Only who has proved to be a device of this system is given a place in a ledger, or a stranger could fill it.
     admit(gate, peer, keys, lane, &first.name, &request.slot, now_ms)?;
     let passes = passes(gate, keys, lane, now_ms);
-    ticket(gate, keys, proven, &chosen, now_ms).map(|ticket| wire::Ticket { passes: Some(passes), ..ticket })
+    ticket(gate, keys, proven, &chosen, now_ms, traced)
+        .map(|ticket| wire::Ticket { passes: Some(passes), ..ticket })
 }
 
 /// In whose name the device comes. That somebody looks is a claim: beyond a user's share it does not count.
@@ -205,6 +208,7 @@ fn ticket(
     proven: &Proven,
     chosen: &[&wire::Node],
     now_ms: UnixMs,
+    traced: Context,
 ) -> Result<wire::Ticket, Refusal> {
     let renewed = renewal(&proven.credential, now_ms);
     let credential = renewed.as_ref().unwrap_or(&proven.credential);
@@ -219,6 +223,9 @@ fn ticket(
         expires_ms,
         nodes: chosen.iter().map(|node| node.name.clone()).collect(),
         choice_version: CHOICE_VERSION,
+        trace: traced.trace_wire(),
+        span: traced.span_wire(),
+        traced_at_ms: if traced.is_traced() { now_ms } else { 0 },
     };
     let sealed = keys.seal(Purpose::Ticket, &body, clock::random(), now_ms).map_err(|_| not_ready())?;
     let address = |node: &&wire::Node| wire::Address {

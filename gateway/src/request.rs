@@ -6,6 +6,7 @@
 use std::time::Duration;
 
 use buslane_chassis::clock;
+use buslane_chassis::trace::{Context, Kind, Span};
 use buslane_shared::frame::{FrameDecoder, FrameError, frame};
 use buslane_shared::limits::{DEADLINE_MS_DEFAULT, FRAME_BYTES_MAX_BEFORE_HELLO};
 use buslane_shared::refusal::{Code, Refusal};
@@ -53,8 +54,12 @@ type Decided = Result<wire::gate_answer::Result, Refusal>;
 /// Serves the request on one stream.
 pub async fn serve(gate: &Gate, peer: &Peer, mut send: SendStream, mut recv: RecvStream) -> After {
     let began = Instant::now();
+    let mut span = Span::default();
     let (op, result, after) = match hear(gate, peer, &mut recv, began).await {
-        Heard::Request(request) => (name(&request), decide(gate, peer, &request, began).await, After::Open),
+        Heard::Request(request) => {
+            span = Span::root(name(&request), Kind::Server).since(began);
+            (name(&request), decide(gate, peer, &request, began, span.context()).await, After::Open)
+        }
         Heard::TooOften(refusal) => ("none", Err(refusal), After::Open),
         Heard::Broken(refusal) => {
             let code = refusal.code;
@@ -64,6 +69,7 @@ pub async fn serve(gate: &Gate, peer: &Peer, mut send: SendStream, mut recv: Rec
         Heard::Gone => return After::Open,
     };
     observe(gate, peer, op, began, &result);
+    end(span, op, &result);
     let farewell = async {
         send_answer(&mut send, result).await;
         if after == After::Open {
@@ -99,7 +105,13 @@ fn name(request: &wire::GateRequest) -> &'static str {
     }
 }
 
-async fn decide(gate: &Gate, peer: &Peer, request: &wire::GateRequest, began: Instant) -> Decided {
+async fn decide(
+    gate: &Gate,
+    peer: &Peer,
+    request: &wire::GateRequest,
+    began: Instant,
+    parent: Context,
+) -> Decided {
     if request.version == 0 {
         return Err(Refusal::new(
             Code::BadVersion,
@@ -110,10 +122,10 @@ async fn decide(gate: &Gate, peer: &Peer, request: &wire::GateRequest, began: In
     let deadline = began + REQUEST_LIMIT.min(Duration::from_millis(wanted_ms.into()));
     match &request.op {
         Some(wire::gate_request::Op::Enter(request)) => {
-            enter(gate, peer, request, clock::unix_ms()).map(wire::gate_answer::Result::Ticket)
+            enter(gate, peer, request, clock::unix_ms(), parent).map(wire::gate_answer::Result::Ticket)
         }
         Some(wire::gate_request::Op::Enrol(request)) => {
-            match timeout_at(deadline, Box::pin(enrol(gate, peer, request))).await {
+            match timeout_at(deadline, Box::pin(parent.scope(enrol(gate, peer, request)))).await {
                 Ok(enrolled) => enrolled.map(wire::gate_answer::Result::Enrolled),
                 // The backend may have registered the device; enrolling the same key again is harmless.
                 Err(_) => Err(Refusal::of(Code::Deadline).maybe_applied()),
@@ -160,6 +172,23 @@ fn observe(gate: &Gate, peer: &Peer, op: &'static str, began: Instant, result: &
             tracing::debug!(address = %peer.address, op, code = code.name(), "refused");
             gate.on_refused(peer.caller, code, Instant::now().into_std());
         }
+    }
+}
+
+/// Says in a trace what became of a request. Those for tickets that are put off are what a storm has most of.
+fn end(mut span: Span, op: &'static str, result: &Decided) {
+    span.note("buslane.role", "gateway");
+    span.note("network.transport", "quic");
+    match result {
+        Ok(_) => {
+            span.note("buslane.decision", "admitted");
+            span.settle();
+        }
+        Err(refusal) if op == "enter" && matches!(refusal.code, Code::Busy | Code::RateLimited) => {
+            span.note("buslane.decision", if refusal.busy.is_some() { "deferred" } else { "refused" });
+            span.turn_away(refusal.code.name());
+        }
+        Err(refusal) => span.fail(refusal.code.name()),
     }
 }
 

@@ -22,7 +22,7 @@ use crate::load::lines::{Lines, Step};
 use crate::load::outcome::Reason;
 use crate::load::seats::Seated;
 use crate::node::Node;
-use crate::request::{Relay, Terms, refuse};
+use crate::request::{AFTER_A_WAIT, AT_ONCE, DRY_RUN, Relay, Terms, refuse};
 
 /// Bytes that the requests of one session and their answers may occupy: 256 messages of the largest size, or some thirty
 /// pages of history. Beyond it nothing more is read from the stream until answers have gone out.
@@ -120,18 +120,21 @@ impl Flights {
         self.weight += weight;
         self.earliest = Some(self.earliest.map_or(terms.deadline, |e| e.min(terms.deadline)));
         match self.lines.enter(relay, &self.node.load.seats) {
-            Some(Step::Begin(relay, seat)) => {
+            Some(Step::Begin(mut relay, seat)) => {
+                relay.on_seat(AT_ONCE);
                 self.node.load.census.on(relay.terms.protocol, relay.terms.class, Decision::Admitted);
                 self.run(relay, Some(seat));
                 None
             }
-            Some(Step::Refuse(relay, why)) => {
+            Some(Step::Refuse(mut relay, why)) => {
                 let Terms { protocol, class, level, .. } = relay.terms;
                 if self.node.load.on_turned_away(protocol, class, why) {
+                    relay.on_seat(DRY_RUN);
                     self.run(relay, None);
                     return None;
                 }
                 self.forget(id);
+                relay.turn_away(why);
                 refused(self.node.load.busy(class, level), Reason::Lane(why))
             }
             None => None,
@@ -179,18 +182,21 @@ impl Flights {
         {
             progress = true;
             match step {
-                Step::Begin(relay, seat) => {
+                Step::Begin(mut relay, seat) => {
                     let Terms { protocol, class, began, .. } = relay.terms;
+                    relay.on_seat(AFTER_A_WAIT);
                     self.node.load.census.on_waited(protocol, class, began.elapsed());
                     self.run(relay, Some(seat));
                 }
-                Step::Refuse(relay, why) => {
+                Step::Refuse(mut relay, why) => {
                     let Terms { protocol, class, level, .. } = relay.terms;
                     if self.node.load.on_turned_away(protocol, class, why) {
+                        relay.on_seat(DRY_RUN);
                         self.run(relay, None);
                     } else {
                         let answer = refuse(relay.id, self.node.load.busy(class, level));
                         self.answered.push_back((relay.id, answer, By::Node(Reason::Lane(why))));
+                        relay.turn_away(why);
                     }
                 }
             }

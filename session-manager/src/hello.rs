@@ -4,6 +4,7 @@
 //! needed, the keys are here already, and the proof binds it to this very connection. It must never tell a stranger more
 //! than the code of the refusal, and never look at a proof before its token has opened.
 
+use buslane_chassis::trace::Context;
 use buslane_shared::UnixMs;
 use buslane_shared::id::{DeviceId, SessionId, UserId};
 use buslane_shared::limits::DEVICE_NAME_CHARS_MAX;
@@ -15,6 +16,10 @@ use bytes::Bytes;
 
 /// Lowest minor version of the protocol that is still spoken. There was none before 1.
 const VERSION_MIN: u32 = 1;
+
+/// A session that is opened so soon after its ticket was given belongs to the same login: a phone comes at once, by a bad network within
+/// seconds.
+const SAME_LOGIN_MS: UnixMs = 10_000;
 
 /// What a hello is judged by.
 pub(crate) struct Facts<'a> {
@@ -47,6 +52,8 @@ pub(crate) struct Verified {
     pub(crate) resume: Option<(SessionId, u64)>,
     /// What the app does.
     pub(crate) app_state: wire::AppState,
+    /// Where the ticket was given, if that is traced and was a moment ago.
+    pub(crate) parent: Context,
 }
 
 /// A hello that was not.
@@ -72,6 +79,7 @@ struct Right {
     issued_at_ms: UnixMs,
     expires_ms: UnixMs,
     resume: Option<(SessionId, u64)>,
+    parent: Context,
 }
 
 /// Accepts or refuses a hello.
@@ -92,6 +100,7 @@ pub(crate) fn verify(hello: &wire::Hello, facts: &Facts<'_>) -> Result<Verified,
         expires_ms: right.expires_ms,
         resume: right.resume,
         app_state: hello.app_state(),
+        parent: right.parent,
     })
 }
 
@@ -123,6 +132,7 @@ fn ticket(token: &[u8], facts: &Facts<'_>) -> Result<Right, Refusal> {
         let detail = "the ticket is for another node; ask the gateway for a new one";
         return Err(Refusal::new(Code::BadTicket, detail));
     }
+    let parent = parent(&body, facts.now_ms);
     Ok(Right {
         user: body.user,
         device: body.device,
@@ -130,6 +140,7 @@ fn ticket(token: &[u8], facts: &Facts<'_>) -> Result<Right, Refusal> {
         issued_at_ms: body.issued_at_ms,
         expires_ms: body.expires_ms,
         resume: None,
+        parent,
     })
 }
 
@@ -146,7 +157,16 @@ fn resume(token: &[u8], seen: u64, facts: &Facts<'_>) -> Result<Right, Refusal> 
         issued_at_ms: body.issued_at_ms,
         expires_ms: body.expires_ms,
         resume: Some((session, seen)),
+        parent: Context::NONE,
     })
+}
+
+/// A ticket is used again when the connection is lost: that is another login than the one that it was given for.
+fn parent(ticket: &wire::TicketBody, now_ms: UnixMs) -> Context {
+    match now_ms.saturating_sub(ticket.traced_at_ms) {
+        0..=SAME_LOGIN_MS => Context::of_wire(&ticket.trace, ticket.span),
+        _ => Context::NONE,
+    }
 }
 
 fn refuse(error: TokenError) -> Refusal {

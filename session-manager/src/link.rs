@@ -10,6 +10,7 @@ use std::time::Duration;
 
 use buslane_chassis::api::LINK_QUEUE;
 use buslane_chassis::clock;
+use buslane_chassis::trace::{Context, Kind, Span};
 use buslane_shared::backoff::{Backoff, Policy};
 use buslane_shared::class::Protocol;
 use buslane_shared::id::{DeviceId, SessionId};
@@ -224,6 +225,9 @@ impl Link {
 
     /// Those that somebody looks at get the event now, all others from the courier.
     fn deliver(&self, deliver: &wire::Deliver) {
+        let parent = Context::of_wire(&deliver.trace, deliver.span);
+        let mut span = Span::child(parent, "push", Kind::Consumer);
+        span.note("buslane.role", "session-manager");
         let (mut kept, mut behind, mut others) = (0, 0, Vec::new());
         let (knobs, tally) = (self.node.load.knobs(), &self.node.load.tally);
         let forms = Forms::new(&deliver.event).and_then(|mut forms| {
@@ -258,6 +262,9 @@ impl Link {
         if let Err(error) = forms {
             tracing::error!(%error, "the backend delivered what is no event; the versions do not fit");
         }
+        span.note("buslane.sessions_now", kept);
+        span.note("buslane.sessions_later", others.len() as u64);
+        span.note("buslane.sessions_behind", behind);
         if !others.is_empty() {
             kept += others.len() as u64;
             behind += self.node.backlog.add(others);

@@ -8,6 +8,7 @@ use std::panic::AssertUnwindSafe;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 
+use buslane_chassis::trace::{Context, Kind, Lead, Span};
 use buslane_chassis::{clock, quic};
 use buslane_shared::class::{Class, Protocol};
 use buslane_shared::id::{DeviceId, SessionId, UserId};
@@ -54,8 +55,9 @@ async fn establish(
     incoming: Incoming,
     handshake: &Handshake,
 ) -> Option<(Connection, Session)> {
+    let began = Instant::now();
     let _counted = port.desk.is_some().then(|| InFlight::new(port));
-    let deadline = Instant::now() + port.node.config.times.hello_limit();
+    let deadline = began + port.node.config.times.hello_limit();
     let connection = timeout_at(deadline, incoming.accept().ok()?).await.ok()?.ok()?;
     let deadline = deadline.min(Instant::now() + handshake.patience(port.node.config.times.hello_limit()));
     let (send, recv) = match timeout_at(deadline, connection.accept_bi()).await {
@@ -68,17 +70,17 @@ async fn establish(
     };
     let mut talk = Talk::new(recv, FRAME_BYTES_MAX_BEFORE_HELLO);
     let accepted = match timeout_at(deadline, hear_hello(&mut talk)).await {
-        Ok(Ok(hello)) => accept(port, &connection, hello, handshake.mark).await,
+        Ok(Ok(hello)) => accept(port, &connection, hello, handshake.mark, began).await,
         Ok(Err(refusal)) => Err(refusal?),
         Err(_) => Err(Refusal::new(Code::Timeout, "the hello was not complete in time")),
     };
     match accepted {
-        Ok((hello, opened)) => {
+        Ok((hello, opened, lead)) => {
             port.node.tuning.trust(&connection);
             talk.trust();
             let mut out = Outbound::new(send);
             out.put(&wire::ServerFrame { kind: Some(welcome(port, &hello, &opened)) });
-            let session = Session::new(port, connection.clone(), opened.hold, talk, out);
+            let session = Session::new(port, connection.clone(), opened.hold, talk, out, lead);
             Some((connection, session))
         }
         Err(refusal) => {
@@ -108,7 +110,8 @@ async fn accept(
     connection: &Connection,
     hello: wire::Hello,
     mark: Option<Mark>,
-) -> Result<(Verified, Opened), Refusal> {
+    began: Instant,
+) -> Result<(Verified, Opened, Lead), Refusal> {
     let exporter = quic::exporter(connection, SESSION_EXPORTER).ok_or(Refusal::of(Code::Internal))?;
     let (protocol, class) = asks_for(port, &hello);
     let tally = &port.node.load.tally;
@@ -122,9 +125,10 @@ async fn accept(
         }
     };
     match outcome {
-        Ok(opened) => {
+        Ok((hello, opened)) => {
             tally.on_ended(protocol, class, Outcome::Served);
-            Ok(opened)
+            let parent = hello.parent;
+            Ok((hello, opened, trace_login(port, parent, protocol, class, began)))
         }
         Err(denied) => {
             let Denied { turned, who } = *denied;
@@ -132,11 +136,40 @@ async fn accept(
                 Turned::Refused(refusal) => refusal,
                 Turned::Deferred(level) => defer(port, level),
             };
+            let mut span = Span::refused(protocol.name(), Kind::Server).since(began);
+            note_login(&mut span, port, class);
+            span.turn_away(refusal.code.name());
             let who = who.as_ref().map(|(user, device)| (user, *device));
             port.on_hello_refused(protocol, class, &refusal, who);
             Err(refusal)
         }
     }
+}
+
+/// What is said of a login that has come to its session; what follows at once belongs to it.
+fn trace_login(port: &Port, parent: Context, protocol: Protocol, class: Class, began: Instant) -> Lead {
+    let name = protocol.name();
+    let span = if parent.is_traced() {
+        Span::child(parent, name, Kind::Server)
+    } else {
+        Span::root(name, Kind::Server)
+    };
+    let mut span = span.since(began);
+    note_login(&mut span, port, class);
+    span.note("buslane.decision", "admitted");
+    span.settle();
+    Lead::of(&span)
+}
+
+fn note_login(span: &mut Span, port: &Port, class: Class) {
+    span.note("buslane.role", "session-manager");
+    span.note("network.transport", "quic");
+    let lane = match port.lane() {
+        Lane::Front => "front",
+        Lane::Wake => "wake",
+    };
+    span.note("buslane.port", lane);
+    span.note("buslane.class", class.name());
 }
 
 /// What a hello asks for, before it is known whether it is true. At the wake port it is background, whatever the app says.

@@ -8,9 +8,11 @@ use std::time::Duration;
 
 use buslane_chassis::api::{Backend, Call};
 use buslane_chassis::clock::unix_ms;
+use buslane_chassis::trace::{Context, Kind, Span};
 use buslane_shared::Nanos;
 use buslane_shared::class::{Class, Protocol, is_write};
 use buslane_shared::limits::{BATCH_BYTES_MAX, DEADLINE_MS_DEFAULT, DEADLINE_MS_MAX};
+use buslane_shared::overload::lanes::Why;
 use buslane_shared::overload::level::Level;
 use buslane_shared::refusal::{Code, Refusal};
 use buslane_shared::wire::{self, answer::Result as Answered, request::Op};
@@ -32,6 +34,13 @@ const PAGE_BYTES: usize = 128 * 1024;
 
 /// What one element of a repeated field costs in memory beyond its bytes on the wire.
 const ELEMENT_BYTES: usize = 48;
+
+/// How a request came to its seat, in a trace.
+pub(crate) const AT_ONCE: &str = "admitted";
+/// See [`AT_ONCE`].
+pub(crate) const AFTER_A_WAIT: &str = "deferred";
+/// See [`AT_ONCE`]: it would have been refused, but its class is only tried out.
+pub(crate) const DRY_RUN: &str = "dry_run";
 
 /// What to do with a request.
 pub(crate) enum Plan {
@@ -55,6 +64,7 @@ pub(crate) struct Relay {
     deadline: Nanos,
     call: Call,
     request: wire::Request,
+    span: Span,
 }
 
 /// What is remembered of a request until its answer.
@@ -90,22 +100,43 @@ impl Relay {
         self.held
     }
 
+    /// It has its seat, after `decision`.
+    pub(crate) fn on_seat(&mut self, decision: &'static str) {
+        self.span.note("buslane.decision", decision);
+        self.span.note_since("buslane.queue_wait_seconds", self.terms.began);
+    }
+
+    /// The lanes have no seat for it.
+    pub(crate) fn turn_away(self, why: Why) {
+        let mut span = self.span;
+        span.note("buslane.decision", "refused");
+        span.turn_away(why.name());
+    }
+
     /// Waits for a seat and asks the backend.
-    pub(crate) async fn run_seated(self: Box<Self>, node: &Node) -> (wire::Answer, By) {
+    pub(crate) async fn run_seated(mut self: Box<Self>, node: &Node) -> (wire::Answer, By) {
         let (id, Terms { protocol, class, level, .. }) = (self.id, self.terms);
         let load = &node.load;
         let offered = Instant::now();
         let seat = match load.seats.take(self.want()).await {
             Ok((seat, Taken::AtOnce)) => {
                 load.census.on(protocol, class, Decision::Admitted);
+                self.on_seat(AT_ONCE);
                 Some(seat)
             }
             Ok((seat, Taken::AfterAWait)) => {
                 load.census.on_waited(protocol, class, offered.elapsed());
+                self.on_seat(AFTER_A_WAIT);
                 Some(seat)
             }
-            Err(why) if load.on_turned_away(protocol, class, why) => None,
-            Err(why) => return (refuse(id, load.busy(class, level)), By::Node(Reason::Lane(why))),
+            Err(why) if load.on_turned_away(protocol, class, why) => {
+                self.on_seat(DRY_RUN);
+                None
+            }
+            Err(why) => {
+                self.turn_away(why);
+                return (refuse(id, load.busy(class, level)), By::Node(Reason::Lane(why)));
+            }
         };
         let mut asked = Asked { load, since: Instant::now(), deadline: self.terms.deadline, answered: false };
         let answer = self.run(load, node.backend.clone()).await;
@@ -120,6 +151,7 @@ impl Relay {
         self.call.class = self.terms.class;
         let began = Instant::now();
         let answer = backend.relay(self.call, self.request).await;
+        self.span.answered(&answer);
         load.dependency.on_answer(self.terms.protocol == Protocol::MessageSend, began.elapsed());
         answer
     }
@@ -141,13 +173,14 @@ impl Drop for Asked<'_> {
     }
 }
 
-/// Decides about a request that took `frame_bytes` on the wire.
+/// Decides about a request that took `frame_bytes` on the wire; `parent`: the trace to which it belongs.
 pub(crate) fn plan(
     port: &Port,
     presence: &Presence,
     request: wire::Request,
     frame_bytes: usize,
     now: Instant,
+    parent: Context,
 ) -> Plan {
     let id = request.id;
     let deadline = now + deadline(request.deadline_ms);
@@ -186,22 +219,37 @@ pub(crate) fn plan(
             if !admitted {
                 let answer = refuse(id, load.busy(class, level));
                 port.on_refused(presence, &terms, Reason::Level, &answer);
+                let mut span = Span::refused(protocol.name(), Kind::Server).since(now);
+                note(&mut span, class);
+                span.note("buslane.decision", "refused");
+                span.turn_away("level");
                 return Plan::Refuse(answer);
             }
+            let trace = parent.trace_or(rand::random());
+            let mut span = Span::below_or_root(parent, trace, protocol.name(), Kind::Server).since(now);
+            note(&mut span, class);
             let call = Call {
                 user: presence.user.clone(),
                 device: presence.device,
                 session: presence.session,
                 class,
                 deadline,
-                trace: rand::random(),
+                trace,
+                parent: span.context(),
             };
             let (held, answer) = weight(op, frame_bytes);
             let weight = held + answer;
             let deadline = load.clock.nanos(deadline);
-            Plan::Relay(Box::new(Relay { id, terms, weight, held, deadline, call, request }))
+            Plan::Relay(Box::new(Relay { id, terms, weight, held, deadline, call, request, span }))
         }
     }
+}
+
+/// What is said of every request that is traced.
+fn note(span: &mut Span, class: Class) {
+    span.note("buslane.role", "session-manager");
+    span.note("network.transport", "quic");
+    span.note("buslane.class", class.name());
 }
 
 /// The class of what is answered here. It needs no seat: it costs no more than its refusal would.

@@ -15,6 +15,7 @@ use std::sync::Arc;
 use std::task::{Context, Poll};
 use std::time::Duration;
 
+use buslane_chassis::trace::Lead;
 use buslane_shared::refusal::Code;
 use buslane_shared::wire::{self, client_frame, server_frame};
 use quinn::Connection;
@@ -62,6 +63,8 @@ pub(crate) struct Session {
     register_by: Option<Instant>,
     /// When the session ends because the node is being stopped.
     leave_at: Option<Instant>,
+    /// The trace of its login, to which its first request belongs.
+    login: Lead,
     timer: Pin<Box<Sleep>>,
 }
 
@@ -73,6 +76,7 @@ impl Session {
         hold: Hold,
         talk: Talk,
         out: Outbound,
+        login: Lead,
     ) -> Self {
         let now = Instant::now();
         let idle_at = now + port.node.config.times.idle_limit();
@@ -88,6 +92,7 @@ impl Session {
             heard_again_at: None,
             register_by: Some(now + REGISTRATION_LIMIT),
             leave_at: None,
+            login,
             timer: Box::pin(tokio::time::sleep_until(idle_at)),
         }
     }
@@ -197,8 +202,9 @@ impl Session {
     }
 
     fn on_request(&mut self, request: wire::Request, len: usize, now: Instant) {
+        let parent = self.login.take();
         let Residence { port, hold, .. } = &self.residence;
-        let plan = plan(port, &hold.presence, request, len, now);
+        let plan = plan(port, &hold.presence, request, len, now, parent);
         self.heard_again_at = port.take_unread(&hold.presence, now).or(self.heard_again_at);
         match plan {
             Plan::Answer(answer) => self.put(server_frame::Kind::Answer(answer)),

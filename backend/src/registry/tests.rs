@@ -47,12 +47,12 @@ async fn one_frame_for_each_manager_and_none_for_who_is_not_there() {
     registry.opened(&a, ann.clone(), device(1), session(1));
     registry.opened(&a, bob.clone(), device(2), session(2));
     registry.opened(&b, bob.clone(), device(3), session(3));
-    registry.deliver([to(&ann), to(&bob), to(&sam)], || Bytes::from_static(b"e"));
+    registry.deliver([to(&ann), to(&bob), to(&sam)], Context::NONE, || Bytes::from_static(b"e"));
     let users = |d: wire::Deliver| d.targets.into_iter().map(|t| t.user).collect::<Vec<_>>();
     assert_eq!(users(deliver(a_rx.try_recv().unwrap())), ["ann", "bob"]);
     assert_eq!(users(deliver(b_rx.try_recv().unwrap())), ["bob"]);
     assert!(a_rx.try_recv().is_err());
-    registry.deliver([to(&sam)], || panic!("nobody is there to encode it for"));
+    registry.deliver([to(&sam)], Context::NONE, || panic!("nobody is there to encode it for"));
 }
 
 #[tokio::test]
@@ -62,10 +62,10 @@ async fn the_device_that_made_the_event_is_left_out() {
     let (a, mut rx) = attach(&registry, "a", 8);
     registry.opened(&a, ann.clone(), device(1), session(1));
     let except = |device| Recipient { user: &ann, except: Some(device), notify: false };
-    registry.deliver([except(device(1))], Bytes::new);
+    registry.deliver([except(device(1))], Context::NONE, Bytes::new);
     assert!(rx.try_recv().is_err(), "it is the only one");
     registry.opened(&a, ann.clone(), device(2), session(2));
-    registry.deliver([except(device(1))], Bytes::new);
+    registry.deliver([except(device(1))], Context::NONE, Bytes::new);
     assert_eq!(deliver(rx.try_recv().unwrap()).targets[0].except_device, device(1).to_wire());
 }
 
@@ -76,12 +76,12 @@ async fn a_full_link_is_told_that_it_is_behind_and_nobody_waits() {
     let (a, mut rx) = attach(&registry, "a", 2);
     registry.opened(&a, ann.clone(), device(1), session(1));
     for n in 0..10u8 {
-        registry.deliver([to(&ann)], || Bytes::copy_from_slice(&[n]));
+        registry.deliver([to(&ann)], Context::NONE, || Bytes::copy_from_slice(&[n]));
     }
     assert_eq!(deliver(rx.recv().await.unwrap()).event[..], [0]);
     assert_eq!(deliver(rx.recv().await.unwrap()).event[..], [1]);
     assert_eq!(rx.recv().await.unwrap().kind, Some(Kind::AllBehind(true)));
-    registry.deliver([to(&ann)], || Bytes::from_static(b"n"));
+    registry.deliver([to(&ann)], Context::NONE, || Bytes::from_static(b"n"));
     assert_eq!(deliver(rx.recv().await.unwrap()).event[..], *b"n");
 }
 

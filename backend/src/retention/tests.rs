@@ -46,6 +46,7 @@ impl World {
             class: Class::Talk,
             deadline: tokio::time::Instant::now() + Duration::from_secs(3600),
             trace: 0,
+            parent: buslane_chassis::trace::Context::NONE,
         };
         let request = wire::Request { id: 1, deadline_ms: 0, op: Some(op) };
         self.service.relay(call, request).await.result.unwrap()

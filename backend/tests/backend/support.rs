@@ -168,6 +168,7 @@ impl Phone {
             class: Class::Talk,
             deadline: Instant::now() + limit,
             trace: 7,
+            parent: buslane_chassis::trace::Context::NONE,
         };
         let answer = self.service.relay(call, wire::Request { id: 42, deadline_ms: 0, op: Some(op) }).await;
         assert_eq!(answer.id, 42);

@@ -20,8 +20,9 @@ use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 use tonic::Streaming;
 
-use super::terms;
+use super::{RELAY, terms};
 use crate::api::{Backend, Call};
+use crate::trace::{self, Span};
 
 /// Requests of one lane at work at a time. A caller has fewer places than this, so reaching it means a caller of another
 /// version; its frames then wait in the connection's window.
@@ -109,6 +110,8 @@ impl<'a> Running<'a> {
     fn begin(&mut self, no: u64, call: Call, request: wire::Request) {
         let (handle, registration) = AbortHandle::new_pair();
         let id = request.id;
+        let mut span = Span::call(call.parent, RELAY, trace::Kind::Server);
+        let call = Call { parent: span.context(), ..call };
         // Unconstrained: the runtime's budget would send every 128th request to the back, and reverse their order.
         let work = Abortable::new(unconstrained(self.backend.relay(call, request)), registration);
         self.handles.insert(no, handle);
@@ -116,12 +119,16 @@ impl<'a> Running<'a> {
             // The backend's shared state stays sound when a request panics: decisions are made under locks, and a lock that
             // was held is released.
             match AssertUnwindSafe(work).catch_unwind().await {
-                Ok(Ok(answer)) => (no, Some(answer)),
+                Ok(Ok(answer)) => {
+                    span.answered(&answer);
+                    (no, Some(answer))
+                }
                 Ok(Err(_given_up)) => (no, None),
                 Err(_) => {
                     metrics::counter!("buslane_rpc_panics_total").increment(1);
                     tracing::error!(no, "a relayed request panicked");
                     let refusal = Refusal::of(Code::Internal).maybe_applied();
+                    span.fail(Code::Internal.name());
                     (no, Some(wire::Answer { id, ..refusal.into() }))
                 }
             }

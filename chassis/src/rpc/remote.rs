@@ -30,9 +30,10 @@ use tonic::{Request, Status, Streaming};
 
 use super::generated::backend_client::BackendClient;
 use super::lane::{Lane, Lost};
-use super::{MESSAGE_BYTES_MAX, PING_INTERVAL, PING_TIMEOUT, RpcError, door, terms};
+use super::{ENROL, MESSAGE_BYTES_MAX, PING_INTERVAL, PING_TIMEOUT, RELAY, RpcError, door, terms};
 use crate::api::{BackendApi, Call, LINK_QUEUE};
 use crate::tls::Mtls;
+use crate::trace::{self, Kind, Span};
 
 /// A backend on the same network answers in milliseconds; on a far one in less than this.
 const CONNECT_LIMIT: Duration = Duration::from_secs(3);
@@ -135,7 +136,10 @@ impl BackendApi for RemoteBackend {
     fn relay(&self, call: Call, request: wire::Request) -> BoxFuture<'_, wire::Answer> {
         let id = request.id;
         Box::pin(async move {
+            let mut span = Span::call(call.parent, RELAY, Kind::Client);
+            let call = Call { parent: span.context_or(call.parent), ..call };
             let answer = self.relay_within(call, request).await.unwrap_or_else(wire::Answer::from);
+            span.answered(&answer);
             wire::Answer { id, ..answer }
         })
     }
@@ -144,13 +148,18 @@ impl BackendApi for RemoteBackend {
         use wire::enrol_device_answer::Result as Answer;
         let mut client = self.client.clone();
         Box::pin(async move {
+            let mut span = Span::call(trace::Context::current(), ENROL, Kind::Client);
             let now = Instant::now();
             let deadline = now + ENROL_LIMIT;
             let mut request = Request::new(request);
             terms::write_deadline(deadline, request.metadata_mut(), now);
+            span.context().write(request.metadata_mut());
             let answer = tokio::time::timeout_at(deadline, client.enrol(request)).await;
             let answer = answer.map_err(|_| Refusal::of(Code::Deadline).maybe_applied())?;
-            match answer.map_err(|status| unavailable(&status).maybe_applied())?.into_inner().result {
+            let answer = answer.map_err(|status| unavailable(&status).maybe_applied())?.into_inner().result;
+            // A refusal is an answer: the call itself has done what it is for.
+            span.settle();
+            match answer {
                 Some(Answer::Enrolled(enrolled)) => Ok(enrolled),
                 Some(Answer::Refusal(refusal)) => Err(from_wire(refusal)),
                 None => Err(Refusal::of(Code::Internal)),

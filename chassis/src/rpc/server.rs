@@ -21,10 +21,11 @@ use tonic::{Code, Request, Response, Status, Streaming};
 
 use super::door::{self, Peer};
 use super::generated::backend_server::{Backend as BackendRpc, BackendServer};
-use super::{MESSAGE_BYTES_MAX, PING_INTERVAL, PING_TIMEOUT, RpcError, relay, terms};
+use super::{ENROL, MESSAGE_BYTES_MAX, PING_INTERVAL, PING_TIMEOUT, RpcError, relay, terms};
 use crate::api::{Backend, LINK_QUEUE};
 use crate::shutdown::Shutdown;
 use crate::tls::{Mtls, Role};
+use crate::trace::{Context, Kind, Span};
 
 /// Calls of one connection at a time: lanes, feeds and links are one each, enrolments pass quickly.
 const CALLS_PER_CONNECTION_MAX: u32 = 1024;
@@ -99,11 +100,19 @@ impl BackendRpc for Service {
         use wire::enrol_device_answer::Result as Answer;
         allow(&request, &[Role::Gateway])?;
         let deadline = terms::read_deadline(request.metadata(), Instant::now());
-        let enrolled = tokio::time::timeout_at(deadline, self.backend.enrol(request.into_inner())).await;
+        let mut span = Span::call(Context::read(request.metadata()), ENROL, Kind::Server);
+        let enrolling = span.context().scope(self.backend.enrol(request.into_inner()));
+        let enrolled = tokio::time::timeout_at(deadline, enrolling).await;
         let answer =
             match enrolled.unwrap_or_else(|_| Err(Refusal::of(RefusalCode::Deadline).maybe_applied())) {
-                Ok(enrolled) => Answer::Enrolled(enrolled),
-                Err(refusal) => Answer::Refusal(refusal.into()),
+                Ok(enrolled) => {
+                    span.settle();
+                    Answer::Enrolled(enrolled)
+                }
+                Err(refusal) => {
+                    span.fail(refusal.code.name());
+                    Answer::Refusal(refusal.into())
+                }
             };
         Ok(Response::new(wire::EnrolDeviceAnswer { result: Some(answer) }))
     }

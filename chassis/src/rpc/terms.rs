@@ -14,6 +14,7 @@ use tokio::time::Instant;
 use tonic::metadata::{MetadataMap, MetadataValue};
 
 use crate::api::Call;
+use crate::trace::Context;
 
 const DEADLINE: &str = "buslane-deadline-ms";
 
@@ -27,6 +28,7 @@ pub(super) fn to_wire(call: &Call, request: wire::Request, now: Instant) -> wire
         deadline_ms: left_ms(call.deadline, now),
         class: call.class as u32,
         trace: Bytes::copy_from_slice(&call.trace.to_be_bytes()),
+        span: call.parent.span_wire(),
     }
 }
 
@@ -40,6 +42,7 @@ pub(super) fn from_wire(relay: wire::RelayRequest, now: Instant) -> Result<(Call
         class: class(relay.class),
         deadline: now + Duration::from_millis(u64::from(relay.deadline_ms.min(DEADLINE_MS_MAX))),
         trace: relay.trace.as_ref().try_into().map(u128::from_be_bytes).unwrap_or(0),
+        parent: Context::of_wire(&relay.trace, relay.span),
     };
     Ok((call, relay.request.unwrap_or_default()))
 }

@@ -34,6 +34,12 @@ pub const METRICS: &[Metric] = &[
         &["port", "who"],
         "Part of the first packets that the kernel lets through; who: known (with a knock) or stranger",
     ),
+    Metric::counter("buslane_spans_exported_total", &[], "Spans that the collector of traces has taken"),
+    Metric::counter(
+        "buslane_spans_dropped_total",
+        &["why"],
+        "Spans that reached no collector; why: queue (no place to wait) or export (it took nothing)",
+    ),
     Metric::gauge("buslane_process_resident_bytes", Unit::Bytes, &[], "Resident memory of the process"),
     Metric::gauge("buslane_process_open_fds", Unit::Count, &[], "Open file descriptors"),
     Metric::gauge("buslane_process_uptime_seconds", Unit::Seconds, &[], "Time since the start"),

@@ -15,6 +15,7 @@ use buslane_chassis::feed::Feed;
 use buslane_chassis::orders::Desk;
 use buslane_chassis::rpc::{self, RemoteBackend};
 use buslane_chassis::tls::Mtls;
+use buslane_chassis::trace::Whose;
 use buslane_gateway::Gateway;
 use buslane_gateway::config::Enrolment;
 use buslane_session_manager::SessionManager;
@@ -70,7 +71,9 @@ pub fn gateway(args: &RoleArgs, output: Output) -> Result<(), Failure> {
     let mut settings: settings::Gateway = settings::load(&args.config)?;
     settings.gateway.relative_to(args.folder());
     super::serve(async move {
-        let process = Process::begin(&settings.log)?;
+        let whose = Whose { role: "gateway", node: &settings.node };
+        let process =
+            Process::begin(&settings.log)?.traced(settings.traces.as_ref(), whose, args.folder())?;
         let mtls = mtls(args, &settings.tls)?;
         let backend = remote(&settings.backend, &mtls)?;
         // Held to the end: no second gateway writes into the same folder.
@@ -116,7 +119,9 @@ pub fn session_manager(args: &RoleArgs, output: Output) -> Result<(), Failure> {
         None,
     )?;
     super::serve(async move {
-        let process = Process::begin(&settings.log)?;
+        let whose = Whose { role: "session-manager", node: &settings.session_manager.node };
+        let process =
+            Process::begin(&settings.log)?.traced(settings.traces.as_ref(), whose, args.folder())?;
         let mtls = mtls(args, &settings.tls)?;
         let backend = remote(&settings.backend, &mtls)?;
         // Held to the end: no second session manager writes into the same folder.
@@ -162,7 +167,9 @@ pub fn session_manager(args: &RoleArgs, output: Output) -> Result<(), Failure> {
 pub fn backend(args: &RoleArgs, output: Output) -> Result<(), Failure> {
     let settings: settings::Backend = settings::load(&args.config)?;
     super::serve(async move {
-        let process = Process::begin(&settings.log)?;
+        let whose = Whose { role: "backend", node: "backend" };
+        let process =
+            Process::begin(&settings.log)?.traced(settings.traces.as_ref(), whose, args.folder())?;
         let mtls = mtls(args, &settings.tls)?;
         let folder = Folder::take(&beside(&args.config, &settings.data))?;
         let key_file = beside(&args.config, &settings.keys);

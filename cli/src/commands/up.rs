@@ -15,6 +15,7 @@ use buslane_chassis::feed::Feed;
 use buslane_chassis::orders::Desk;
 use buslane_chassis::secret;
 use buslane_chassis::tls::{Authority, Identity};
+use buslane_chassis::trace::Whose;
 use buslane_gateway::Gateway;
 use buslane_gateway::config::Enrolment;
 use buslane_session_manager::SessionManager;
@@ -101,7 +102,9 @@ async fn up(args: UpArgs, output: Output) -> Result<(), Failure> {
     let data = args.data.clone().map_or_else(home::up_data, Ok)?;
     let folder = Folder::take(&data)?;
     let plan = Plan::make(&folder, &args)?;
-    let mut process = Process::begin(&plan.settings.log)?;
+    let whose = Whose { role: "up", node: &plan.settings.session_manager.node };
+    let mut process =
+        Process::begin(&plan.settings.log)?.traced(plan.settings.traces.as_ref(), whose, folder.path())?;
     let running = match Running::start(&folder, &plan, &process).await {
         Ok(running) => running,
         Err(failure) => {

@@ -23,3 +23,4 @@ mod stage;
 mod start;
 mod support;
 mod surge;
+mod traces;

@@ -101,7 +101,7 @@ impl Defect {
         };
         let Some(event) = bend_message(&deliver.event, bend) else { return vec![frame] };
         let with = |targets: Vec<wire::DeliverTarget>| {
-            let deliver = wire::Deliver { event: event.clone(), targets };
+            let deliver = wire::Deliver { event: event.clone(), targets, ..Default::default() };
             wire::ToManager { kind: Some(to_manager::Kind::Deliver(deliver)) }
         };
         let made = with(deliver.targets.clone());

@@ -15,6 +15,7 @@ fn hello(device: u8, resume: Option<(SessionId, u64)>) -> Verified {
         expires_ms: 100,
         resume,
         app_state: wire::AppState::Foreground,
+        parent: buslane_chassis::trace::Context::NONE,
     }
 }
 

@@ -117,7 +117,11 @@ impl Script {
             except_device: except.map(DeviceId::to_wire).unwrap_or_default(),
             notify: seq % 2 == 1,
         };
-        let deliver = wire::Deliver { event: event.encode_to_vec().into(), targets: vec![target] };
+        let deliver = wire::Deliver {
+            event: event.encode_to_vec().into(),
+            targets: vec![target],
+            ..Default::default()
+        };
         self.down(to_manager::Kind::Deliver(deliver)).await;
     }
 
