@@ -8,7 +8,7 @@ use std::collections::VecDeque;
 use std::sync::Arc;
 use std::task::{Context, Poll};
 
-use buslane_chassis::trace;
+use buslane_chassis::trace::Lead;
 use buslane_shared::frame;
 use buslane_shared::limits::FRAME_BYTES_MAX;
 use buslane_shared::refusal::{Code, Refusal};
@@ -247,7 +247,7 @@ impl Stream {
             Some(client_frame::Kind::Request(request)) => {
                 let id = request.id;
                 let now = Instant::now();
-                let plan = plan(&self.port, &self.presence, request, len, now, trace::Context::NONE);
+                let plan = plan(&self.port, &self.presence, request, len, now, &mut Lead::default());
                 self.left_alone_until = self.port.take_unread(&self.presence, now).or(self.left_alone_until);
                 self.queued.push_back(Queued { id, plan });
                 None

@@ -22,7 +22,7 @@ use crate::load::lines::{Lines, Step};
 use crate::load::outcome::Reason;
 use crate::load::seats::Seated;
 use crate::node::Node;
-use crate::request::{AFTER_A_WAIT, AT_ONCE, DRY_RUN, Relay, Terms, refuse};
+use crate::request::{AFTER_A_WAIT, AT_ONCE, DRY_RUN, GIVEN_UP, Relay, Terms, refuse};
 
 /// Bytes that the requests of one session and their answers may occupy: 256 messages of the largest size, or some thirty
 /// pages of history. Beyond it nothing more is read from the stream until answers have gone out.
@@ -121,7 +121,7 @@ impl Flights {
         self.earliest = Some(self.earliest.map_or(terms.deadline, |e| e.min(terms.deadline)));
         match self.lines.enter(relay, &self.node.load.seats) {
             Some(Step::Begin(mut relay, seat)) => {
-                relay.on_seat(AT_ONCE);
+                relay.on_decided(AT_ONCE);
                 self.node.load.census.on(relay.terms.protocol, relay.terms.class, Decision::Admitted);
                 self.run(relay, Some(seat));
                 None
@@ -129,7 +129,7 @@ impl Flights {
             Some(Step::Refuse(mut relay, why)) => {
                 let Terms { protocol, class, level, .. } = relay.terms;
                 if self.node.load.on_turned_away(protocol, class, why) {
-                    relay.on_seat(DRY_RUN);
+                    relay.on_decided(DRY_RUN);
                     self.run(relay, None);
                     return None;
                 }
@@ -184,14 +184,14 @@ impl Flights {
             match step {
                 Step::Begin(mut relay, seat) => {
                     let Terms { protocol, class, began, .. } = relay.terms;
-                    relay.on_seat(AFTER_A_WAIT);
+                    relay.on_decided(AFTER_A_WAIT);
                     self.node.load.census.on_waited(protocol, class, began.elapsed());
                     self.run(relay, Some(seat));
                 }
                 Step::Refuse(mut relay, why) => {
                     let Terms { protocol, class, level, .. } = relay.terms;
                     if self.node.load.on_turned_away(protocol, class, why) {
-                        relay.on_seat(DRY_RUN);
+                        relay.on_decided(DRY_RUN);
                         self.run(relay, None);
                     } else {
                         let answer = refuse(relay.id, self.node.load.busy(class, level));
@@ -271,7 +271,9 @@ impl Flights {
         match &record.running {
             Some(running) => running.abort.abort(),
             None => {
-                self.lines.withdraw(id);
+                if let Some(mut relay) = self.lines.withdraw(id) {
+                    relay.on_decided(GIVEN_UP);
+                }
             }
         }
         // The client may use the id again at once: an answer that nobody has taken must not become that of the next one.

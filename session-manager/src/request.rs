@@ -8,7 +8,7 @@ use std::time::Duration;
 
 use buslane_chassis::api::{Backend, Call};
 use buslane_chassis::clock::unix_ms;
-use buslane_chassis::trace::{Context, Kind, Span};
+use buslane_chassis::trace::{Kind, Lead, Span};
 use buslane_shared::Nanos;
 use buslane_shared::class::{Class, Protocol, is_write};
 use buslane_shared::limits::{BATCH_BYTES_MAX, DEADLINE_MS_DEFAULT, DEADLINE_MS_MAX};
@@ -39,6 +39,10 @@ const ELEMENT_BYTES: usize = 48;
 pub(crate) const AT_ONCE: &str = "admitted";
 /// See [`AT_ONCE`].
 pub(crate) const AFTER_A_WAIT: &str = "deferred";
+/// See [`AT_ONCE`]: it got none.
+const REFUSED: &str = "refused";
+/// See [`AT_ONCE`]: its client did not wait for one.
+pub(crate) const GIVEN_UP: &str = "given_up";
 /// See [`AT_ONCE`]: it would have been refused, but its class is only tried out.
 pub(crate) const DRY_RUN: &str = "dry_run";
 
@@ -100,17 +104,17 @@ impl Relay {
         self.held
     }
 
-    /// It has its seat, after `decision`.
-    pub(crate) fn on_seat(&mut self, decision: &'static str) {
+    /// It waits no more: this was decided. Its class is said now, because a write that waits may get that of another behind it.
+    pub(crate) fn on_decided(&mut self, decision: &'static str) {
+        self.span.note("buslane.class", self.terms.class.name());
         self.span.note("buslane.decision", decision);
         self.span.note_since("buslane.queue_wait_seconds", self.terms.began);
     }
 
     /// The lanes have no seat for it.
-    pub(crate) fn turn_away(self, why: Why) {
-        let mut span = self.span;
-        span.note("buslane.decision", "refused");
-        span.turn_away(why.name());
+    pub(crate) fn turn_away(mut self, why: Why) {
+        self.on_decided(REFUSED);
+        self.span.turn_away(why.name());
     }
 
     /// Waits for a seat and asks the backend.
@@ -121,16 +125,16 @@ impl Relay {
         let seat = match load.seats.take(self.want()).await {
             Ok((seat, Taken::AtOnce)) => {
                 load.census.on(protocol, class, Decision::Admitted);
-                self.on_seat(AT_ONCE);
+                self.on_decided(AT_ONCE);
                 Some(seat)
             }
             Ok((seat, Taken::AfterAWait)) => {
                 load.census.on_waited(protocol, class, offered.elapsed());
-                self.on_seat(AFTER_A_WAIT);
+                self.on_decided(AFTER_A_WAIT);
                 Some(seat)
             }
             Err(why) if load.on_turned_away(protocol, class, why) => {
-                self.on_seat(DRY_RUN);
+                self.on_decided(DRY_RUN);
                 None
             }
             Err(why) => {
@@ -173,14 +177,14 @@ impl Drop for Asked<'_> {
     }
 }
 
-/// Decides about a request that took `frame_bytes` on the wire; `parent`: the trace to which it belongs.
+/// Decides about a request that took `frame_bytes` on the wire; `lead`: the trace of the login that it may belong to.
 pub(crate) fn plan(
     port: &Port,
     presence: &Presence,
     request: wire::Request,
     frame_bytes: usize,
     now: Instant,
-    parent: Context,
+    lead: &mut Lead,
 ) -> Plan {
     let id = request.id;
     let deadline = now + deadline(request.deadline_ms);
@@ -220,14 +224,16 @@ pub(crate) fn plan(
                 let answer = refuse(id, load.busy(class, level));
                 port.on_refused(presence, &terms, Reason::Level, &answer);
                 let mut span = Span::refused(protocol.name(), Kind::Server).since(now);
-                note(&mut span, class);
-                span.note("buslane.decision", "refused");
+                note(&mut span);
+                span.note("buslane.class", class.name());
+                span.note("buslane.decision", REFUSED);
                 span.turn_away("level");
                 return Plan::Refuse(answer);
             }
+            let parent = lead.take();
             let trace = parent.trace_or(rand::random());
             let mut span = Span::below_or_root(parent, trace, protocol.name(), Kind::Server).since(now);
-            note(&mut span, class);
+            note(&mut span);
             let call = Call {
                 user: presence.user.clone(),
                 device: presence.device,
@@ -246,10 +252,9 @@ pub(crate) fn plan(
 }
 
 /// What is said of every request that is traced.
-fn note(span: &mut Span, class: Class) {
+fn note(span: &mut Span) {
     span.note("buslane.role", "session-manager");
     span.note("network.transport", "quic");
-    span.note("buslane.class", class.name());
 }
 
 /// The class of what is answered here. It needs no seat: it costs no more than its refusal would.

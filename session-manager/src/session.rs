@@ -63,7 +63,7 @@ pub(crate) struct Session {
     register_by: Option<Instant>,
     /// When the session ends because the node is being stopped.
     leave_at: Option<Instant>,
-    /// The trace of its login, to which its first request belongs.
+    /// The trace of its login, to which the first request belongs that the backend is asked for.
     login: Lead,
     timer: Pin<Box<Sleep>>,
 }
@@ -202,9 +202,8 @@ impl Session {
     }
 
     fn on_request(&mut self, request: wire::Request, len: usize, now: Instant) {
-        let parent = self.login.take();
         let Residence { port, hold, .. } = &self.residence;
-        let plan = plan(port, &hold.presence, request, len, now, parent);
+        let plan = plan(port, &hold.presence, request, len, now, &mut self.login);
         self.heard_again_at = port.take_unread(&hold.presence, now).or(self.heard_again_at);
         match plan {
             Plan::Answer(answer) => self.put(server_frame::Kind::Answer(answer)),

@@ -35,6 +35,7 @@ fn ticket() -> wire::TicketBody {
         expires_ms: 2 * NOW_MS,
         nodes: vec!["manager-1".into(), "manager-2".into(), "manager-3".into()],
         choice_version: 1,
+        ..Default::default()
     }
 }
 

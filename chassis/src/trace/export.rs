@@ -14,6 +14,7 @@ use std::sync::mpsc::{self, Receiver};
 use std::thread::{self, Thread};
 use std::time::{Duration, Instant};
 
+use metrics::{Counter, counter};
 use opentelemetry_otlp::SpanExporter;
 use opentelemetry_sdk::trace::SpanExporter as _;
 use thread_priority::{
@@ -65,10 +66,10 @@ impl Traces {
         let ending = Arc::new(AtomicBool::new(false));
         let (to_caller, began) = mpsc::sync_channel(1);
         let (done, ended) = oneshot::channel();
-        let told = Arc::clone(&ending);
+        let (told, counters) = (Arc::clone(&ending), Counters::look_up());
         let thread = thread::Builder::new().name("buslane-traces".to_owned());
         let thread = thread.spawn(move || {
-            match Courier::begin(&plan, spans, told) {
+            match Courier::begin(&plan, spans, told, counters) {
                 Ok(courier) => {
                     let _ = to_caller.send(Ok(()));
                     courier.run();
@@ -117,6 +118,23 @@ struct Courier {
     /// Lost since the last line, and when that was.
     lost: u64,
     said_at: Option<Instant>,
+    counters: Counters,
+}
+
+/// Looked up once, by whoever begins: to look them up takes a lock, and this thread runs last.
+#[derive(Clone)]
+struct Counters {
+    exported: Counter,
+    dropped: Counter,
+}
+
+impl Counters {
+    fn look_up() -> Self {
+        Self {
+            exported: counter!("buslane_spans_exported_total"),
+            dropped: counter!("buslane_spans_dropped_total", "why" => "export"),
+        }
+    }
 }
 
 impl Courier {
@@ -124,12 +142,13 @@ impl Courier {
         plan: &exporter::Plan,
         spans: Receiver<Box<Open>>,
         ending: Arc<AtomicBool>,
+        counters: Counters,
     ) -> Result<Self, TraceError> {
         runs_last();
         let runtime = Builder::new_current_thread().enable_all().build().map_err(TraceError::Thread)?;
         let exporter = runtime.block_on(async { plan.exporter() })?;
         let timeout = plan.timeout();
-        Ok(Self { spans, ending, exporter, runtime, timeout, pause: None, lost: 0, said_at: None })
+        Ok(Self { spans, ending, exporter, runtime, timeout, pause: None, lost: 0, said_at: None, counters })
     }
 
     fn run(mut self) {
@@ -148,7 +167,7 @@ impl Courier {
         }
         let left = self.spans.try_iter().count() as u64;
         if left > 0 {
-            count_lost(left);
+            self.counters.dropped.increment(left);
         }
         // Its own time, not ours: it must not hold up the end of the thread.
         self.runtime.shutdown_background();
@@ -165,7 +184,7 @@ impl Courier {
         let sending = async { tokio::time::timeout(limit, self.exporter.export(spans)).await };
         match self.runtime.block_on(sending) {
             Ok(Ok(())) => {
-                metrics::counter!("buslane_spans_exported_total").increment(count);
+                self.counters.exported.increment(count);
                 self.pause = None;
             }
             Ok(Err(error)) => self.on_lost(count, &error.to_string()),
@@ -175,7 +194,7 @@ impl Courier {
     }
 
     fn on_lost(&mut self, count: u64, why: &str) {
-        count_lost(count);
+        self.counters.dropped.increment(count);
         self.lost += count;
         let length = self.pause.map_or(PAUSE, |(_, length)| (length * 2).min(PAUSE_MAX));
         self.pause = Some((Instant::now() + length, length));
@@ -188,10 +207,6 @@ impl Courier {
             (self.lost, self.said_at) = (0, Some(Instant::now()));
         }
     }
-}
-
-fn count_lost(count: u64) {
-    metrics::counter!("buslane_spans_dropped_total", "why" => "export").increment(count);
 }
 
 /// This thread runs when nothing else wants to. It is a wish: where the system does not know it, it works all the same.

@@ -72,32 +72,32 @@ impl Context {
 
 /// A span.
 #[derive(Debug, Default)]
-pub struct Span;
+pub struct Span(());
 
 #[allow(clippy::unused_self, clippy::needless_pass_by_value)]
 impl Span {
     /// The first of a trace.
     #[inline(always)]
     pub fn root(_name: &'static str, _kind: Kind) -> Self {
-        Self
+        Self(())
     }
 
     /// The first of the trace of this id, or one below `parent`.
     #[inline(always)]
     pub fn below_or_root(_parent: Context, _trace: u128, _name: &'static str, _kind: Kind) -> Self {
-        Self
+        Self(())
     }
 
     /// One below `parent`.
     #[inline(always)]
     pub fn child(_parent: Context, _name: &'static str, _kind: Kind) -> Self {
-        Self
+        Self(())
     }
 
     /// Of something that was refused for lack of capacity before it was begun.
     #[inline(always)]
     pub fn refused(_name: &'static str, _kind: Kind) -> Self {
-        Self
+        Self(())
     }
 
     /// Its place.
@@ -142,14 +142,14 @@ impl Span {
 
 /// A place in a trace to which what follows at once belongs as well.
 #[derive(Debug, Default)]
-pub struct Lead;
+pub struct Lead(());
 
 #[allow(clippy::unused_self)]
 impl Lead {
     /// What follows this span.
     #[inline(always)]
     pub fn of(_span: &Span) -> Self {
-        Self
+        Self(())
     }
 
     /// The place, for the first that follows soon enough.

@@ -24,6 +24,7 @@ fn ticket_body() -> wire::TicketBody {
         expires_ms: 2_000,
         nodes: vec!["other".into(), "here".into()],
         choice_version: 1,
+        ..Default::default()
     }
 }
 

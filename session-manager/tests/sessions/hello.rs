@@ -64,6 +64,7 @@ async fn every_bad_hello_is_told_why_and_closed_with_the_same_code() {
         expires_ms: unix_ms() + 60_000,
         nodes: vec![NODE.into()],
         choice_version: 1,
+        ..Default::default()
     };
     let ticket = |body: wire::TicketBody| Some(Token::Ticket(stand.seal(&body)));
     let expired = ticket(wire::TicketBody { expires_ms: unix_ms() - 1, ..body.clone() });

@@ -372,6 +372,7 @@ impl Stand {
             expires_ms: unix_ms() + 60_000,
             nodes: vec![NODE.into()],
             choice_version: 1,
+            ..Default::default()
         };
         (self.seal(&body), proof_key)
     }

@@ -165,7 +165,7 @@ fn a_collector_that_is_gone_or_silent_costs_nothing_but_counted_drops() {
     let server = Server::up(&home);
     let addresses = server.addresses();
     for name in ["alice", "bob"] {
-        home.json(&["account", "enrol", "--as", name]);
+        home.json(&["account", "show", "--as", name]);
     }
     server.stop();
     let config = home.data().join("config.toml");
