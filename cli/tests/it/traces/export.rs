@@ -1,15 +1,19 @@
 //! What reaches a collector of a login and of a message, and that nobody waits for one that is gone.
 
+use std::collections::BTreeSet;
 use std::fs;
 use std::io::{BufRead, BufReader};
 use std::net::TcpListener;
 use std::path::Path;
+use std::process::{Child, Command};
+use std::sync::mpsc;
+use std::thread;
 
 use opentelemetry_proto::tonic::trace::v1::span::SpanKind;
 
 use super::collector::{Collector, Taken};
 use crate::roles::free_ports;
-use crate::support::{Home, Server, until};
+use crate::support::{Home, LIMIT, Server, until};
 
 const TEXT: &str = "words-that-no-collector-may-see";
 
@@ -34,27 +38,51 @@ const GATEWAY: &str = "buslane-gateway";
 const MANAGER: &str = "buslane-session-manager";
 const BACKEND: &str = "buslane-backend";
 
+/// Whose span, its name and its kind.
+type What<'a> = (&'a str, &'a str, SpanKind);
+
 /// The spans of a collector, to be asked for.
 struct Spans(Vec<Taken>);
 
 impl Spans {
-    fn find(&self, what: (&str, &str, SpanKind)) -> Option<&Taken> {
-        self.0.iter().rev().find(|s| (s.service.as_str(), s.name.as_str(), s.kind) == what)
+    fn all<'a>(&'a self, what: What<'a>) -> impl Iterator<Item = &'a Taken> {
+        self.0.iter().filter(move |s| (s.service.as_str(), s.name.as_str(), s.kind) == what)
     }
 
-    fn child(&self, of: &Taken, what: (&str, &str, SpanKind)) -> &Taken {
-        let is_child = |s: &&Taken| s.parent == of.id && s.trace == of.trace;
-        let is_it = |s: &&Taken| (s.service.as_str(), s.name.as_str(), s.kind) == what;
-        let found = self.0.iter().filter(is_child).find(is_it);
-        found.unwrap_or_else(|| panic!("no {what:?} below {of:?} among {:#?}", self.0))
+    fn child<'a>(&'a self, of: &Taken, what: What<'a>) -> Option<&'a Taken> {
+        self.all(what).find(|s| s.parent == of.id && s.trace == of.trace)
     }
 
-    fn services_of(&self, trace: &[u8]) -> Vec<&str> {
-        let mut services: Vec<&str> =
-            self.0.iter().filter(|s| s.trace == trace).map(|s| s.service.as_str()).collect();
-        services.sort_unstable();
-        services.dedup();
-        services
+    fn services_of(&self, trace: &[u8]) -> BTreeSet<&str> {
+        self.0.iter().filter(|s| s.trace == trace).map(|s| s.service.as_str()).collect()
+    }
+}
+
+/// A `tail --follow` that ends with the test, whatever becomes of it.
+struct Bob {
+    child: Child,
+    lines: mpsc::Receiver<String>,
+}
+
+impl Bob {
+    fn hears(&self, text: &str) {
+        let line = self.lines.recv_timeout(LIMIT).expect("no further line");
+        assert!(line.contains(text), "{line}");
+    }
+
+    fn start(mut command: Command) -> Self {
+        let mut child = command.spawn().unwrap();
+        let stdout = BufReader::new(child.stdout.take().unwrap());
+        let (sender, lines) = mpsc::channel();
+        thread::spawn(move || stdout.lines().map_while(Result::ok).all(|line| sender.send(line).is_ok()));
+        Self { child, lines }
+    }
+}
+
+impl Drop for Bob {
+    fn drop(&mut self) {
+        let _ = self.child.kill();
+        let _ = self.child.wait();
     }
 }
 
@@ -91,61 +119,64 @@ fn a_login_and_a_message_are_traces_across_three_roles() {
     }
     home.json(&[&["send", "--as", "alice", "--to", "bob", "first"], &at[..]].concat());
     let follow = ["tail", "--as", "bob", "--with", "alice", "--follow", "--json"];
-    let mut bob = home.command(&[&follow[..], &at[..]].concat()).spawn().unwrap();
-    let mut lines = BufReader::new(bob.stdout.take().unwrap()).lines();
-    assert!(lines.next().unwrap().unwrap().contains("first"), "bob is there");
+    let bob = Bob::start(home.command(&[&follow[..], &at[..]].concat()));
+    bob.hears("first");
     home.json(&[&["send", "--as", "alice", "--to", "bob", TEXT], &at[..]].concat());
-    assert!(lines.next().unwrap().unwrap().contains(TEXT));
-    bob.kill().unwrap();
-    bob.wait().unwrap();
-    // The end of a process sends what it has.
-    (gateway.stop(), manager.stop(), backend.stop());
-    let spans = Spans(collector.spans());
-
-    the_message(&spans);
-    the_login(&spans);
-    the_enrolment(&spans);
-    nothing_private(&spans);
+    bob.hears(TEXT);
+    drop(bob);
+    let spans = || Spans(collector.spans());
+    until("a message, in all its spans", || a_message(&spans()));
+    until("a login, in all its spans", || a_login(&spans()));
+    until("an enrolment, in all its spans", || an_enrolment(&spans()));
+    gateway.stop();
+    manager.stop();
+    backend.stop();
+    nothing_private(&spans());
     assert!(collector.tenants().iter().all(|tenant| tenant == "one"));
 }
 
-fn the_message(spans: &Spans) {
+fn a_message(spans: &Spans) -> Option<()> {
     use SpanKind::{Client, Consumer, Internal, Producer, Server};
     const RELAY: &str = "buslane.v1.Backend/Relay";
-    let asked = spans.find((MANAGER, "message.send", Server)).unwrap();
+    let whole = |asked: &Taken| {
+        let client = spans.child(asked, (MANAGER, RELAY, Client))?;
+        let server = spans.child(client, (BACKEND, RELAY, Server))?;
+        let sent = spans.child(server, (BACKEND, "message.send", Internal))?;
+        spans.child(sent, (BACKEND, "authorise and order", Internal))?;
+        spans.child(sent, (BACKEND, "commit", Internal))?;
+        let delivered = spans.child(sent, (BACKEND, "deliver", Producer))?;
+        assert_eq!(delivered.attributes["buslane.members"], "IntValue(2)");
+        spans.child(delivered, (MANAGER, "push", Consumer))
+    };
+    let asked = spans.all((MANAGER, "message.send", Server)).find(|asked| whole(asked).is_some())?;
     assert_eq!(asked.attributes["buslane.class"], "C1");
     assert_eq!(asked.attributes["buslane.decision"], "admitted");
     assert!(asked.attributes.contains_key("buslane.queue_wait_seconds"));
     assert!(!asked.attributes.contains_key("error.type"), "{asked:?}");
-    let client = spans.child(asked, (MANAGER, RELAY, Client));
-    let server = spans.child(client, (BACKEND, RELAY, Server));
-    let sent = spans.child(server, (BACKEND, "message.send", Internal));
-    spans.child(sent, (BACKEND, "authorise and order", Internal));
-    spans.child(sent, (BACKEND, "commit", Internal));
-    let delivered = spans.child(sent, (BACKEND, "deliver", Producer));
-    assert_eq!(delivered.attributes["buslane.members"], "IntValue(2)");
-    let pushed = spans.child(delivered, (MANAGER, "push", Consumer));
-    assert_eq!(pushed.trace, asked.trace);
+    Some(())
 }
 
 /// From the gateway to the first thing that the session asks the backend for.
-fn the_login(spans: &Spans) {
-    let entered = spans.find((GATEWAY, "enter", SpanKind::Server)).unwrap();
+fn a_login(spans: &Spans) -> Option<()> {
+    let (entered, login) = spans.all((GATEWAY, "enter", SpanKind::Server)).find_map(|entered| {
+        let login = spans.child(entered, (MANAGER, "login", SpanKind::Server))?;
+        (spans.services_of(&entered.trace).len() == 3).then_some((entered, login))
+    })?;
     assert!(entered.parent.is_empty(), "{entered:?}");
-    let login = spans.child(entered, (MANAGER, "login", SpanKind::Server));
     assert_eq!(login.attributes["buslane.decision"], "admitted");
-    let of_login = |s: &&Taken| s.parent == login.id && s.service == MANAGER;
-    assert_eq!(spans.0.iter().filter(of_login).count(), 1, "its first request, and no other");
-    assert_eq!(spans.services_of(&entered.trace), [BACKEND, GATEWAY, MANAGER]);
+    let first = spans.0.iter().filter(|s| s.parent == login.id).collect::<Vec<_>>();
+    assert_eq!(first.len(), 1, "its first request, and no other: {first:?}");
+    Some(())
 }
 
-fn the_enrolment(spans: &Spans) {
+fn an_enrolment(spans: &Spans) -> Option<()> {
     const ENROL: &str = "buslane.v1.Backend/Enrol";
-    let asked = spans.find((GATEWAY, "enrol", SpanKind::Server)).unwrap();
-    let client = spans.child(asked, (GATEWAY, ENROL, SpanKind::Client));
-    assert_eq!(client.attributes["rpc.system.name"], "grpc");
-    let server = spans.child(client, (BACKEND, ENROL, SpanKind::Server));
-    spans.child(server, (BACKEND, "enrol", SpanKind::Internal));
+    spans.all((GATEWAY, "enrol", SpanKind::Server)).find_map(|asked| {
+        let client = spans.child(asked, (GATEWAY, ENROL, SpanKind::Client))?;
+        assert_eq!(client.attributes["rpc.system.name"], "grpc");
+        let server = spans.child(client, (BACKEND, ENROL, SpanKind::Server))?;
+        spans.child(server, (BACKEND, "enrol", SpanKind::Internal)).map(|_| ())
+    })
 }
 
 fn nothing_private(spans: &Spans) {
@@ -184,13 +215,15 @@ fn a_collector_that_is_gone_or_silent_costs_nothing_but_counted_drops() {
         }
         until("a drop to be counted", || {
             let metrics = server.page("/metrics").1;
-            metrics.contains("buslane_spans_dropped_total{why=\"export\"}").then_some(())
+            let prefix = "buslane_spans_dropped_total{why=\"export\"} ";
+            let dropped = metrics.lines().find_map(|line| line.strip_prefix(prefix))?;
+            (dropped != "0").then_some(())
         });
         let seen = home.texts("bob", "alice");
         assert!(texts.iter().all(|text| seen.contains(text)), "{seen:?}");
-        let log = server.log();
-        let last_start = log.rsplit("backend started").next().unwrap();
-        assert_eq!(last_start.matches("took nothing").count(), 1, "{log}");
+        let said = || server.log().rsplit("backend started").next().unwrap().matches("took nothing").count();
+        until("a line about it", || (said() > 0).then_some(()));
+        assert_eq!(said(), 1, "{}", server.log());
         server.stop();
     }
 }
