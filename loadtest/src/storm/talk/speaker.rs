@@ -30,6 +30,9 @@ const SEND_LIMIT_MS: u32 = 5_000;
 /// How long a try to come back may take.
 const OPEN_LIMIT: Duration = Duration::from_secs(5);
 
+/// Messages of one page of what was missed.
+const PAGE: u32 = 100;
+
 /// Events after which the server is told that they are here: far below the bound of its mailbox.
 const EVENTS_UNSEEN_MAX: u64 = 32;
 
@@ -95,6 +98,10 @@ pub struct Speaker {
     room: Bytes,
     outbox: Outbox,
     body_bytes: usize,
+    /// The place of the last message that it has.
+    upto: u64,
+    /// Messages were missed, and are to be fetched.
+    is_behind: bool,
 }
 
 /// Why a session is over.
@@ -119,7 +126,15 @@ impl Speaker {
             .open_patiently(net, Side::Foreground, limit)
             .await
             .with_context(|| format!("a session for {}", phone.user))?;
-        Ok(Self { phone, session: Some(session), room: Bytes::new(), outbox: Outbox::default(), body_bytes })
+        Ok(Self {
+            phone,
+            session: Some(session),
+            room: Bytes::new(),
+            outbox: Outbox::default(),
+            body_bytes,
+            upto: 0,
+            is_behind: false,
+        })
     }
 
     /// Its outbox.
@@ -160,6 +175,7 @@ impl Speaker {
                 if let Some(session) = &self.session {
                     let resumed = session.welcome.resumed;
                     let continuity = if resumed { Continuity::Resumed } else { Continuity::Fresh };
+                    self.is_behind |= !resumed;
                     let mut shared = talk.shared.borrow_mut();
                     shared.record.on_session(talk.witness.device, continuity, Instant::now());
                 }
@@ -224,6 +240,10 @@ struct Line {
     send: quinn::SendStream,
     /// Request that waits for its receipt.
     asked: Option<u64>,
+    /// Request that fetches what was missed.
+    fetching: Option<u64>,
+    /// It was refused and goes again then.
+    fetch_at: Option<tokio::time::Instant>,
     /// The letter goes again then.
     again_at: Option<tokio::time::Instant>,
     ping_at: tokio::time::Instant,
@@ -242,6 +262,8 @@ impl Talking {
         let mut line = Line {
             send,
             asked: None,
+            fetching: None,
+            fetch_at: None,
             again_at: None,
             ping_at: now + ping_interval,
             ping_interval,
@@ -267,6 +289,15 @@ impl Talking {
             if outbox.0.closed.get() {
                 return End::Stopped;
             }
+            if speaker.is_behind && line.fetching.is_none() && line.fetch_at.is_none() {
+                let id = self.id();
+                let op = wire::Sync { room: speaker.room.clone(), after: speaker.upto, limit: PAGE };
+                let fetch = wire::Request { id, deadline_ms: 0, op: Some(request::Op::Sync(op)) };
+                line.fetching = Some(id);
+                if line.write(client_frame::Kind::Request(fetch)).await.is_err() {
+                    return line.end("write");
+                }
+            }
             if line.asked.is_none() && line.again_at.is_none() {
                 self.letter = self.letter.take().or_else(|| outbox.pop());
                 if let Some(letter) = self.letter.clone()
@@ -287,6 +318,7 @@ impl Talking {
                 },
                 () = outbox.0.changed.notified() => {}
                 () = sleep_until(line.again_at), if line.again_at.is_some() => line.again_at = None,
+                () = sleep_until(line.fetch_at), if line.fetch_at.is_some() => line.fetch_at = None,
                 () = tokio::time::sleep_until(line.ping_at) => {
                     let ping = wire::Request { id: self.id(), deadline_ms: 0, op: Some(request::Op::Ping(wire::Ping {})) };
                     if line.write(client_frame::Kind::Request(ping)).await.is_err() {
@@ -352,6 +384,11 @@ impl Talking {
         if let Some(wire::answer::Result::Pong(pong)) = &answer.result {
             speaker.phone.take_passes(pong.passes.as_ref());
         }
+        if line.fetching == Some(answer.id) {
+            line.fetching = None;
+            self.on_fetched(speaker, line, answer.result);
+            return;
+        }
         if line.asked != Some(answer.id) {
             return;
         }
@@ -378,7 +415,27 @@ impl Talking {
         }
     }
 
-    async fn on_event(&mut self, speaker: &Speaker, line: &mut Line, event: wire::Event) {
+    /// A page of what was missed.
+    fn on_fetched(&mut self, speaker: &mut Speaker, line: &mut Line, result: Option<wire::answer::Result>) {
+        match result {
+            Some(wire::answer::Result::Batch(batch)) => {
+                for message in &batch.messages {
+                    let now = Instant::now();
+                    self.shared.borrow_mut().record.on_fetched(self.witness.device, message, now);
+                    speaker.upto = speaker.upto.max(message.seq);
+                    self.on_here(speaker, message, now);
+                }
+                speaker.is_behind = batch.more;
+            }
+            Some(wire::answer::Result::Refusal(refusal)) => {
+                let wait = Duration::from_millis(refusal.retry_after_ms.max(100).into());
+                line.fetch_at = Some(tokio::time::Instant::now() + wait);
+            }
+            _ => speaker.is_behind = false,
+        }
+    }
+
+    async fn on_event(&mut self, speaker: &mut Speaker, line: &mut Line, event: wire::Event) {
         line.last_event = event.no;
         line.unseen += 1;
         match event.kind {
@@ -388,6 +445,7 @@ impl Talking {
                 }
             }
             Some(event::Kind::Behind(_)) => {
+                speaker.is_behind = true;
                 self.shared.borrow_mut().record.on_behind(self.witness.device, Instant::now());
             }
             Some(event::Kind::Posture(changed)) => {
@@ -406,9 +464,17 @@ impl Talking {
 
 impl Talking {
     /// One of the other person, or one's own.
-    fn on_message(&mut self, speaker: &Speaker, message: &wire::Message) {
+    fn on_message(&mut self, speaker: &mut Speaker, message: &wire::Message) {
         let now = Instant::now();
         self.shared.borrow_mut().record.on_delivery(self.witness.device, message, now);
+        if !speaker.is_behind {
+            speaker.upto = speaker.upto.max(message.seq);
+        }
+        self.on_here(speaker, message, now);
+    }
+
+    /// It has reached this phone, by itself or fetched.
+    fn on_here(&mut self, speaker: &mut Speaker, message: &wire::Message, now: Instant) {
         let Some(message::Content::Body(body)) = &message.content else { return };
         let Some((conversation, number)) = numbers(body) else { return };
         let took = self.shared.borrow_mut().on_received(conversation, number, now);
