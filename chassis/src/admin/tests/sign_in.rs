@@ -76,7 +76,7 @@ impl World {
             cookies.filter(|line| line.starts_with(&session)).map(|line| line.split(';').next().unwrap());
         Returned {
             to: answer.header("location").unwrap().to_owned(),
-            cookie: cookie.last().map(|c| format!("Cookie: {c}")),
+            cookie: cookie.map(|cookie| format!("Cookie: {cookie}")).next_back(),
         }
     }
 }
