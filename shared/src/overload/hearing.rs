@@ -18,7 +18,7 @@ const BURST: u64 = 40;
 
 /// How many of them one refusal counts for where somebody looks. That happens only where the foreground alone is too much; then
 /// every refusal is capacity that somebody else lacks.
-const FOREGROUND_WEIGHT: u64 = 5;
+const FOREGROUND_WEIGHT: u64 = 10;
 
 /// How fast they are forgotten.
 const PER_S: u64 = 20;
@@ -83,10 +83,10 @@ mod tests {
     }
 
     #[test]
-    fn where_somebody_looks_eight_are_as_much_as_forty() {
+    fn where_somebody_looks_four_are_as_much_as_forty() {
         let mut hearing = Hearing::default();
-        assert_eq!(heard(&mut hearing, Class::Talk, SECOND), (8, 3 * SECOND));
-        assert_eq!(heard(&mut hearing, Class::Bulk, 3 * SECOND), (8, 5 * SECOND));
+        assert_eq!(heard(&mut hearing, Class::Talk, SECOND), (4, 3 * SECOND));
+        assert_eq!(heard(&mut hearing, Class::Bulk, 3 * SECOND), (4, 5 * SECOND));
         assert_eq!(heard(&mut hearing, Class::Social, 5 * SECOND), (40, 7 * SECOND));
     }
 
