@@ -248,7 +248,8 @@ impl Stream {
                 let id = request.id;
                 let now = Instant::now();
                 let plan = plan(&self.port, &self.presence, request, len, now, &mut Lead::default());
-                self.left_alone_until = self.port.take_unread(&self.presence, now).or(self.left_alone_until);
+                self.left_alone_until =
+                    self.presence.take_unread().map(|time| now + time).or(self.left_alone_until);
                 self.queued.push_back(Queued { id, plan });
                 None
             }

@@ -176,6 +176,9 @@ impl Load {
         let class = if believed { claimed } else { Class::Wake };
         if !believed {
             self.census.on(protocol, claimed, Decision::Demoted);
+            if self.stances.get().posture == wire::Posture::Emergency {
+                presence.on_overclaimed(self.clock.nanos(now));
+            }
         }
         self.judge(&knobs, protocol, class, standing)
     }

@@ -57,8 +57,8 @@ pub(crate) struct Presence {
     pub(crate) trail: Trail,
     app_state: AtomicI32,
     rank: Mutex<Rank>,
-    /// Until when the stream on which it claimed too much is to be left unread; zero: nothing to tell.
-    unread_until: AtomicU64,
+    /// For how long the stream on which it has just claimed too much is to be left unread; zero: nothing to tell.
+    unread_ms: AtomicU32,
     /// Whether its connection is at the front port.
     at_front: AtomicBool,
     /// Whether it has one: what `post` says, for those who must not wait for it.
@@ -147,7 +147,7 @@ impl Presence {
             trail: Trail::default(),
             app_state,
             rank: Mutex::default(),
-            unread_until: AtomicU64::new(0),
+            unread_ms: AtomicU32::new(0),
             at_front: AtomicBool::new(false),
             connected: AtomicBool::new(true),
             backlogged: AtomicU32::new(0),
@@ -272,9 +272,6 @@ impl Presence {
     ) -> (bool, Standing) {
         let mut rank = self.rank.lock();
         let believed = limits.is_none_or(|limits| rank.claims.take(limits, now));
-        if !believed && let Some(at) = rank.hearing.on_refused(Class::Wake, now, rand::random()) {
-            self.unread_until.store(at, Ordering::Relaxed);
-        }
         let hour = Standing::hour(now_ms);
         let standing = match rank.standing {
             Some((of, standing)) if of == hour => standing,
@@ -284,12 +281,21 @@ impl Presence {
         (believed, standing)
     }
 
-    /// Until when the stream of the request that was just ranked is to be left unread, because the session claims too much. Told once.
-    pub(crate) fn take_unread(&self) -> Option<Nanos> {
-        if self.unread_until.load(Ordering::Relaxed) == 0 {
+    /// It has claimed more than a person could while others go short: counts like a refusal.
+    pub(crate) fn on_overclaimed(&self, now: Nanos) {
+        if let Some(at) = self.rank.lock().hearing.on_refused(Class::Wake, now, rand::random()) {
+            let ms = at.saturating_sub(now) / 1_000_000;
+            self.unread_ms.store(u32::try_from(ms).unwrap_or(u32::MAX), Ordering::Relaxed);
+        }
+    }
+
+    /// For how long the stream of the request that was just ranked is to be left unread, because the session claims too much. Told once.
+    pub(crate) fn take_unread(&self) -> Option<Duration> {
+        if self.unread_ms.load(Ordering::Relaxed) == 0 {
             return None;
         }
-        Some(self.unread_until.swap(0, Ordering::Relaxed)).filter(|at| *at > 0)
+        let ms = self.unread_ms.swap(0, Ordering::Relaxed);
+        (ms > 0).then(|| Duration::from_millis(ms.into()))
     }
 
     /// One more of its requests is refused for lack of capacity. Until when the stream that it came on is to be left unread, if so.

@@ -204,7 +204,7 @@ impl Session {
     fn on_request(&mut self, request: wire::Request, len: usize, now: Instant) {
         let Residence { port, hold, .. } = &self.residence;
         let plan = plan(port, &hold.presence, request, len, now, &mut self.login);
-        self.heard_again_at = port.take_unread(&hold.presence, now).or(self.heard_again_at);
+        self.heard_again_at = hold.presence.take_unread().map(|time| now + time).or(self.heard_again_at);
         match plan {
             Plan::Answer(answer) => self.put(server_frame::Kind::Answer(answer)),
             Plan::Refuse(answer) => self.refuse(answer),

@@ -73,12 +73,6 @@ impl Port {
         Some(now + Duration::from_nanos(at.saturating_sub(now_nanos)))
     }
 
-    /// The same after a request of it was ranked: it has claimed more than a person could.
-    pub(crate) fn take_unread(&self, presence: &Presence, now: Instant) -> Option<Instant> {
-        let at = presence.take_unread()?;
-        Some(now + Duration::from_nanos(at.saturating_sub(self.node.load.clock.nanos(now))))
-    }
-
     fn remember(&self, presence: &Presence, terms: &Terms, refusal: &wire::Refusal) {
         let says_why = matches!(refusal.code(), Code::Busy | Code::RateLimited | Code::Unavailable);
         if !says_why {
