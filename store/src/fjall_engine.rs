@@ -250,10 +250,11 @@ impl Drop for FjallEngine {
     /// Finishes what is queued, so that whoever opens the folder next finds it.
     fn drop(&mut self) {
         self.queue = None;
-        drop(self.upkeep.take());
         if let Some(thread) = self.writer.take() {
             let _ = thread.join();
         }
+        // After the writer: also its last commit may be stuck, and only the watch ends that.
+        drop(self.upkeep.take());
     }
 }
 

@@ -8,7 +8,8 @@ use std::sync::Arc;
 use bytes::Bytes;
 use fjall::config::{CompressionPolicy, FilterPolicy};
 use fjall::{
-    CompressionType, Database, Guard, Keyspace, KeyspaceCreateOptions, PersistMode, Readable, Snapshot,
+    AbstractTree as _, CompressionType, Database, Guard, Keyspace, KeyspaceCreateOptions, PersistMode,
+    Readable, Snapshot,
 };
 
 use crate::boundary::StoreError;
@@ -85,9 +86,11 @@ impl Trees {
         self.db.write_buffer_size()
     }
 
-    /// Has every memory table written out in the background, as happens by itself when one is full.
+    /// Has the memory tables written out in the background, as happens by itself when one is full. A space whose last one still waits
+    /// for that is left alone: where four wait all writes stop.
     pub(crate) fn begin_write_out(&self) -> fjall::Result<()> {
-        self.spaces.values().try_for_each(|space| space.rotate_memtable().map(|_| ()))
+        let mut ready = self.spaces.values().filter(|space| space.tree.sealed_memtable_count() == 0);
+        ready.try_for_each(|space| space.rotate_memtable().map(|_| ()))
     }
 
     /// Whether an earlier write, in the foreground or the background, has failed for good.

@@ -4,8 +4,8 @@
 //! Why the second: each space keeps its newest entries in memory until there are 16 or 32 MiB of them. After a storm they would stay
 //! there for hours, with everything that a restart has to replay.
 //!
-//! Two threads, because the second waits for the lock of a commit, which the first must be able to find stuck. Neither may hold up a
-//! commit.
+//! Two threads, because the second waits for the lock of a commit, which the first must be able to find stuck. Neither may hold up
+//! commits for longer than tables that are full do: for each of them the database syncs its journal once.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering::Relaxed};
