@@ -10,7 +10,7 @@ mod exporter;
 use std::env;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::sync::mpsc::{self, Receiver};
+use std::sync::mpsc;
 use std::thread::{self, Thread};
 use std::time::{Duration, Instant};
 
@@ -24,8 +24,8 @@ use thread_priority::{
 use tokio::runtime::{Builder, Runtime};
 use tokio::sync::oneshot;
 
-use super::on::{self, Open};
-use super::{Config, FLUSH_LIMIT, TraceError, Whose, queue};
+use super::queue::Ended;
+use super::{Config, FLUSH_LIMIT, TraceError, Whose, on, queue};
 
 /// How often the queue is looked at.
 const LOOK_EVERY: Duration = Duration::from_millis(200);
@@ -108,7 +108,7 @@ fn ratio_of_environment() -> Result<f64, TraceError> {
 
 /// What lives on the thread.
 struct Courier {
-    spans: Receiver<Box<Open>>,
+    spans: Ended,
     ending: Arc<AtomicBool>,
     exporter: SpanExporter,
     runtime: Runtime,
@@ -140,7 +140,7 @@ impl Counters {
 impl Courier {
     fn begin(
         plan: &exporter::Plan,
-        spans: Receiver<Box<Open>>,
+        spans: Ended,
         ending: Arc<AtomicBool>,
         counters: Counters,
     ) -> Result<Self, TraceError> {
@@ -165,7 +165,7 @@ impl Courier {
                 break;
             }
         }
-        let left = self.spans.try_iter().count() as u64;
+        let left = self.spans.take(usize::MAX).len() as u64;
         if left > 0 {
             self.counters.dropped.increment(left);
         }
@@ -175,7 +175,7 @@ impl Courier {
 
     /// Sends a batch. False: there was none.
     fn export(&mut self, limit: Duration) -> bool {
-        let open: Vec<_> = self.spans.try_iter().take(BATCH_SPANS_MAX).collect();
+        let open = self.spans.take(BATCH_SPANS_MAX);
         if open.is_empty() {
             return false;
         }
