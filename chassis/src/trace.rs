@@ -111,6 +111,14 @@ pub enum TraceError {
         /// Its value.
         value: String,
     },
+    /// An environment variable has a wrong value.
+    #[error("{name} = {value:?}: write milliseconds, 1 or more, or export_timeout_ms in [traces]")]
+    BadTimeout {
+        /// The variable.
+        name: &'static str,
+        /// Its value.
+        value: String,
+    },
     /// The exporter cannot be made of these settings.
     #[error("[traces]: {0}")]
     Exporter(String),

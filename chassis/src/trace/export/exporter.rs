@@ -37,10 +37,11 @@ pub(super) struct Plan {
 impl Plan {
     pub(super) fn make(config: &Config, whose: Whose<'_>) -> Result<Self, TraceError> {
         let headers = config.headers.as_deref().map(headers::read).transpose()?.unwrap_or_default();
-        let endpoint = config.endpoint.clone().or_else(|| first(&ENDPOINT_VARIABLES));
+        let endpoint = config.endpoint.clone().or_else(|| first(&ENDPOINT_VARIABLES).map(|(_, value)| value));
         let is_secure = endpoint.as_deref().is_some_and(|e| e.starts_with("https://"));
         let tls = if is_secure { Some(tls(config)?) } else { None };
-        Ok(Self { endpoint, timeout: timeout(config), headers, tls, resource: resource(config, whose) })
+        let timeout = timeout(config.export_timeout_ms, first(&TIMEOUT_VARIABLES))?;
+        Ok(Self { endpoint, timeout, headers, tls, resource: resource(config, whose) })
     }
 
     pub(super) fn timeout(&self) -> Duration {
@@ -71,15 +72,24 @@ fn tls(config: &Config) -> Result<ClientTlsConfig, TraceError> {
     Ok(ClientTlsConfig::new().ca_certificate(Certificate::from_pem(pem)))
 }
 
-fn timeout(config: &Config) -> Duration {
-    let of_environment = || first(&TIMEOUT_VARIABLES).and_then(|ms| ms.parse().ok());
-    let ms = config.export_timeout_ms.map(u64::from).or_else(of_environment);
-    ms.map_or(TIMEOUT, Duration::from_millis)
+/// What the file says, else what a variable says.
+fn timeout(
+    of_file_ms: Option<u32>,
+    variable: Option<(&'static str, String)>,
+) -> Result<Duration, TraceError> {
+    if let Some(ms) = of_file_ms {
+        return Ok(Duration::from_millis(ms.into()));
+    }
+    let Some((name, value)) = variable else { return Ok(TIMEOUT) };
+    match value.trim().parse::<u64>() {
+        Ok(ms) if ms > 0 => Ok(Duration::from_millis(ms)),
+        _ => Err(TraceError::BadTimeout { name, value }),
+    }
 }
 
 /// Who sends. What OTEL_RESOURCE_ATTRIBUTES says is added.
 fn resource(config: &Config, whose: Whose<'_>) -> Resource {
-    let name = config.service_name.clone().or_else(|| first(&[NAME_VARIABLE]));
+    let name = config.service_name.clone().or_else(|| first(&[NAME_VARIABLE]).map(|(_, value)| value));
     Resource::builder()
         .with_service_name(name.unwrap_or_else(|| format!("buslane-{}", whose.role)))
         .with_attribute(KeyValue::new("service.version", env!("CARGO_PKG_VERSION")))
@@ -87,6 +97,27 @@ fn resource(config: &Config, whose: Whose<'_>) -> Resource {
         .build()
 }
 
-fn first(variables: &[&str]) -> Option<String> {
-    variables.iter().find_map(|name| env::var(name).ok().filter(|value| !value.is_empty()))
+/// The first variable that is set, and its value.
+fn first(variables: &[&'static str]) -> Option<(&'static str, String)> {
+    variables.iter().find_map(|&name| {
+        let value = env::var(name).ok().filter(|value| !value.is_empty())?;
+        Some((name, value))
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_timeout_of_the_environment_is_a_number_or_named_and_the_file_wins() {
+        let said = |value: &str| Some(("OTEL_EXPORTER_OTLP_TIMEOUT", value.to_owned()));
+        assert_eq!(timeout(None, None).unwrap(), TIMEOUT);
+        assert_eq!(timeout(None, said(" 250 ")).unwrap(), Duration::from_millis(250));
+        assert_eq!(timeout(Some(100), said("soon")).unwrap(), Duration::from_millis(100));
+        for wrong in ["soon", "0", "-1", "2.5"] {
+            let error = timeout(None, said(wrong)).unwrap_err().to_string();
+            assert!(error.contains("OTEL_EXPORTER_OTLP_TIMEOUT") && error.contains(wrong), "{error}");
+        }
+    }
 }
