@@ -136,9 +136,7 @@ async fn accept(
                 Turned::Refused(refusal) => refusal,
                 Turned::Deferred(level) => defer(port, level),
             };
-            let mut span = Span::refused(protocol.name(), Kind::Server).since(began);
-            note_login(&mut span, port, class);
-            span.turn_away(refusal.code.name());
+            trace_denial(port, &refusal, protocol, class, began);
             let who = who.as_ref().map(|(user, device)| (user, *device));
             port.on_hello_refused(protocol, class, &refusal, who);
             Err(refusal)
@@ -159,6 +157,19 @@ fn trace_login(port: &Port, parent: Context, protocol: Protocol, class: Class, b
     span.note("buslane.decision", "admitted");
     span.settle();
     Lead::of(&span)
+}
+
+/// What is said of one that has not. Those that find no room are what a storm has most of.
+fn trace_denial(port: &Port, refusal: &Refusal, protocol: Protocol, class: Class, began: Instant) {
+    let (name, finds_no_room) = (protocol.name(), matches!(refusal.code, Code::Busy | Code::RateLimited));
+    let span = if finds_no_room { Span::refused(name, Kind::Server) } else { Span::root(name, Kind::Server) };
+    let mut span = span.since(began);
+    note_login(&mut span, port, class);
+    if finds_no_room {
+        span.turn_away(refusal.code.name());
+    } else {
+        span.fail(refusal.code.name());
+    }
 }
 
 fn note_login(span: &mut Span, port: &Port, class: Class) {

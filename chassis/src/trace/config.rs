@@ -27,7 +27,8 @@ pub struct Config {
     /// Part of logins and requests that is traced. None: as the environment says, or 0.01.
     #[garde(inner(range(min = 0.0, max = 1.0)))]
     pub sample_ratio: Option<f64>,
-    /// Part of those that are refused for lack of capacity that is traced: they are what a storm has most of.
+    /// Part of those that are refused for lack of capacity that is traced: they are what a storm has most of. Of what had begun
+    /// by then (a ticket, what waited for a seat) no more than `sample_ratio`.
     #[garde(range(min = 0.0, max = 1.0))]
     pub refused_sample_ratio: f64,
     /// `service.name`. None: as the environment says, or `buslane-` and the role.
