@@ -152,10 +152,13 @@ impl Gateway {
 
 /// Without its door a gateway answers nobody, and looks alive: it ends, so that whoever watches over the process starts it anew.
 fn on_door_ended(ended: Result<(), JoinError>, shutdown: &Shutdown) {
-    if let Err(error) = ended {
-        tracing::error!(%error, "the gate's door has failed: the process ends, start it again and report the lines above");
-        shutdown.begin();
-    }
+    let error = match ended {
+        Ok(()) if shutdown.token().is_cancelled() => return,
+        Ok(()) => "its socket is lost".to_owned(),
+        Err(error) => error.to_string(),
+    };
+    tracing::error!(%error, "the gate's door has failed: the process ends, start it again and report the lines above");
+    shutdown.begin();
 }
 
 /// Lets everybody through but those who show a mark that somebody has made up; the rest is the door's to decide.
@@ -196,14 +199,17 @@ fn identity_provider(settings: &config::Jwt) -> Result<(JwtCheck, jwks::Refreshe
 
 #[cfg(test)]
 mod tests {
+    use tokio::task::JoinHandle;
+
     use super::*;
 
     #[tokio::test]
-    async fn a_door_that_fails_ends_the_process_and_one_that_is_shut_does_not() {
-        let shutdown = Shutdown::new();
-        on_door_ended(tokio::spawn(async {}).await, &shutdown);
-        assert!(!shutdown.token().is_cancelled());
-        on_door_ended(tokio::spawn(async { panic!("a fault of the program") }).await, &shutdown);
-        assert!(shutdown.token().is_cancelled());
+    async fn a_door_that_is_gone_before_the_process_ends_it() {
+        let failed: JoinHandle<()> = tokio::spawn(async { panic!("a fault of the program") });
+        for ended in [Ok(()), failed.await] {
+            let shutdown = Shutdown::new();
+            on_door_ended(ended, &shutdown);
+            assert!(shutdown.token().is_cancelled());
+        }
     }
 }
