@@ -144,7 +144,6 @@ impl Courier {
         ending: Arc<AtomicBool>,
         counters: Counters,
     ) -> Result<Self, TraceError> {
-        runs_last();
         let runtime = Builder::new_current_thread().enable_all().build().map_err(TraceError::Thread)?;
         let exporter = runtime.block_on(async { plan.exporter() })?;
         let timeout = plan.timeout();
@@ -152,6 +151,8 @@ impl Courier {
     }
 
     fn run(mut self) {
+        // Not before: the start of the process waits until it has begun, also in a storm.
+        runs_last();
         while !self.ending.load(Ordering::Acquire) {
             let is_left_alone = self.pause.is_some_and(|(until, _)| Instant::now() < until);
             // While the collector is left alone the queue fills, and counts what finds no place.
