@@ -24,7 +24,7 @@ mod system;
 pub(crate) mod tally;
 
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU32, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU32, Ordering};
 use std::time::Duration;
 
 use arc_swap::ArcSwap;
@@ -58,6 +58,10 @@ const FOREGROUND_RETRY: Duration = Duration::from_secs(1);
 
 /// The same for background, which nobody waits for.
 const BACKGROUND_RETRY: Duration = Duration::from_secs(5);
+
+/// As many who claim as much as they may are people, for whom a session that claims more has to stand back. With fewer it takes nothing
+/// from anybody.
+const PEOPLE: u64 = 10;
 
 /// The time of load decisions: nanoseconds since the start of the node.
 #[derive(Debug, Clone, Copy)]
@@ -110,6 +114,8 @@ pub(crate) struct Load {
     pub(crate) tally: Arc<Tally>,
     pub(crate) dependency: Dependency,
     pub(crate) stances: Stances,
+    /// People other than one with a machine are here: foreground goes on.
+    people: AtomicBool,
     /// Whether background logins may begin.
     pub(crate) gate: Arc<Gate>,
     /// Logins of the wake port that have begun.
@@ -150,6 +156,7 @@ impl Load {
             tally: Arc::new(Tally::new()),
             dependency: Dependency::default(),
             stances: Stances::new(clock::unix_ms()),
+            people: AtomicBool::new(false),
             gate: Arc::clone(gate),
             logins: AtomicU32::new(0),
             logins_max: config.bounds.handshakes_max,
@@ -176,7 +183,7 @@ impl Load {
         let class = if believed { claimed } else { Class::Wake };
         if !believed {
             self.census.on(protocol, claimed, Decision::Demoted);
-            if self.stances.get().posture == wire::Posture::Emergency {
+            if self.people.load(Ordering::Relaxed) && self.stances.get().posture == wire::Posture::Emergency {
                 presence.on_overclaimed(self.clock.nanos(now));
             }
         }
@@ -256,6 +263,12 @@ impl Load {
             let wait_s = lane.predicted_wait as f64 / 1e9;
             gauge!("buslane_session_manager_predicted_wait_seconds", "class" => class).set(wait_s);
         }
+    }
+
+    /// Takes note of how much foreground was offered in the last second.
+    pub(crate) fn on_second(&self, foreground_offered: u64) {
+        let one = u64::from(self.knobs.load().settings.claims.per_s);
+        self.people.store(foreground_offered >= one * PEOPLE, Ordering::Relaxed);
     }
 
     /// Takes over what holds now.

@@ -45,6 +45,9 @@ const REPORT_TICKS: u64 = 50;
 /// Parts of the 100 ms over which logins are counted.
 const LOGIN_PARTS: usize = 10;
 
+/// How often foreground is counted.
+const COUNTED_EVERY: Nanos = 1_000_000_000;
+
 /// A thread is only late by its own doing while the node uses this share of the processors, or its logins this share of
 /// what it takes: otherwise something else holds the machine up, and turning clients away would not help.
 const OWN_SHARE_MIN: f64 = 0.5;
@@ -61,6 +64,9 @@ pub(crate) struct Pulse {
     pace: Pace,
     offered: Box<Offered>,
     ticks: u64,
+    /// Since foreground was counted last, and what it was then.
+    counted_elapsed: Nanos,
+    foreground_offered: u64,
     dependency: Option<signals::Dependency>,
     processors: Processors,
     stocks: Stocks,
@@ -97,6 +103,8 @@ impl Pulse {
             pace: Pace::default(),
             offered: Box::new([0; LEVELS]),
             ticks: 0,
+            counted_elapsed: 0,
+            foreground_offered: 0,
             dependency: None,
             processors: Processors::default(),
             stocks: Stocks::default(),
@@ -129,6 +137,7 @@ impl Pulse {
     fn tick(&mut self, now: Instant, elapsed: Nanos) {
         self.take_settings(now);
         self.read_what_is_due(now);
+        self.count_foreground(elapsed);
         let load = &self.node.load;
         let (window, sojourn_min, costs) = load.seats.with(|lanes, now| {
             (lanes.take_window(now), lanes.take_sojourn_min(now), Protocol::ALL.map(|p| lanes.cost(p)))
@@ -226,6 +235,17 @@ impl Pulse {
             let posture = loads.fresh(&node.name, now).map(|report| report.posture);
             (node.weight, posture.unwrap_or_default())
         }))
+    }
+
+    /// How much foreground there is, once a second.
+    fn count_foreground(&mut self, elapsed: Nanos) {
+        self.counted_elapsed += elapsed;
+        if self.counted_elapsed < COUNTED_EVERY {
+            return;
+        }
+        let offered = self.node.load.tally.foreground_offered();
+        self.node.load.on_second(offered.saturating_sub(self.foreground_offered));
+        (self.counted_elapsed, self.foreground_offered) = (0, offered);
     }
 
     /// The books of the wake port, every 100 ms or as soon after that as they are free.

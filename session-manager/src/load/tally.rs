@@ -75,6 +75,13 @@ impl Tally {
         self.on_ended(Protocol::Login, class, outcome);
     }
 
+    /// Requests of foreground that were offered until now, whatever became of them. A claim that was not believed is none.
+    pub(crate) fn foreground_offered(&self) -> u64 {
+        let classes = || Class::ALL.into_iter().filter(|class| class.is_foreground());
+        let cells = Protocol::ALL.into_iter().flat_map(|p| classes().filter_map(move |c| self.cell(p, c)));
+        cells.map(|cell| read(&cell.offered)).sum()
+    }
+
     /// Everything until now.
     pub(crate) fn traffic(&self) -> Traffic {
         // Who continues a session is in the row of those who open one.

@@ -7,7 +7,8 @@
 //! flow control of QUIC then holds its requests back where they cost nothing, at its own side. Kept as one number, as in
 //! [`super::claims`].
 //!
-//! It must never meet somebody who listens: who waits as told is refused once a second. And it must never keep a session unread for so
+//! It must never meet somebody who listens: who waits as told with one request is refused once a second, and a phone that comes
+//! online with a full outbox is left unread for about as long as it was told to wait. And it must never keep a session unread for so
 //! long that its pings come too late.
 
 use crate::Nanos;

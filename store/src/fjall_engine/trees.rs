@@ -22,6 +22,10 @@ const JOURNAL_BYTES_MAX: u64 = 64 * 1024 * 1024;
 /// Memory table of the log. At most five of them wait to be written out.
 const LOG_TABLE_BYTES: u64 = 32 * 1024 * 1024;
 
+/// Tables that compaction is behind with, beyond which nothing is written out early: it goes by the processor's time, not by the
+/// clock, and fjall slows writes down from 20 of them.
+const LEVEL_0_TABLES_MAX: usize = 8;
+
 /// Memory table of every other space.
 const TABLE_BYTES: u64 = 16 * 1024 * 1024;
 
@@ -89,7 +93,9 @@ impl Trees {
     /// Has the memory tables written out in the background, as happens by itself when one is full. A space whose last one still waits
     /// for that is left alone: where four wait all writes stop.
     pub(crate) fn begin_write_out(&self) -> fjall::Result<()> {
-        let mut ready = self.spaces.values().filter(|space| space.tree.sealed_memtable_count() == 0);
+        let mut ready = self.spaces.values().filter(|space| {
+            space.sealed_memtable_count() == 0 && space.l0_table_count() < LEVEL_0_TABLES_MAX
+        });
         ready.try_for_each(|space| space.rotate_memtable().map(|_| ()))
     }
 
