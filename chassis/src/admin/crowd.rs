@@ -1,9 +1,10 @@
 //! Who is connected to the admin address, and who leaves when there is no place any more.
 //!
 //! Why it exists: health checks and scrapers show no right, and whoever keeps a thousand connections open for them would keep the
-//! operators out. So when all places are taken, one that has shown no right goes: the oldest of the address that has most of them. It
+//! operators out. So when all places are taken, one that has shown no right goes: the oldest of the network that has most of them. It
 //! must never end a connection over which somebody has shown who he is.
 
+use std::cmp::Reverse;
 use std::collections::BTreeMap;
 use std::net::IpAddr;
 use std::sync::Arc;
@@ -11,6 +12,8 @@ use std::sync::atomic::{AtomicBool, Ordering};
 
 use parking_lot::Mutex;
 use tokio_util::sync::CancellationToken;
+
+use super::failures::network;
 
 /// Everybody who is connected.
 #[derive(Debug)]
@@ -28,7 +31,7 @@ struct Guests {
 
 #[derive(Debug)]
 struct Guest {
-    ip: IpAddr,
+    network: IpAddr,
     known: Known,
     leave: CancellationToken,
 }
@@ -73,7 +76,7 @@ impl Crowd {
         let no = guests.next;
         guests.next = guests.next.wrapping_add(1);
         let (known, leave) = (Known::default(), CancellationToken::new());
-        guests.all.insert(no, Guest { ip, known: known.clone(), leave: leave.clone() });
+        guests.all.insert(no, Guest { network: network(ip), known: known.clone(), leave: leave.clone() });
         Some(Place { crowd: Arc::clone(self), no, known, leave })
     }
 }
@@ -84,9 +87,10 @@ impl Guests {
         let mut strangers: BTreeMap<IpAddr, (usize, u64)> = BTreeMap::new();
         for (no, guest) in self.all.iter().filter(|(_, guest)| !guest.known.holds()) {
             // The first that is met is the oldest.
-            strangers.entry(guest.ip).or_insert((0, *no)).0 += 1;
+            strangers.entry(guest.network).or_insert((0, *no)).0 += 1;
         }
-        strangers.into_values().max_by_key(|(count, _)| *count).map(|(_, oldest)| oldest)
+        let leaver = strangers.into_values().max_by_key(|(count, oldest)| (*count, Reverse(*oldest)));
+        leaver.map(|(_, oldest)| oldest)
     }
 }
 
@@ -117,7 +121,7 @@ mod tests {
     }
 
     #[test]
-    fn the_oldest_stranger_of_the_fullest_address_goes_and_nobody_who_is_known() {
+    fn the_oldest_stranger_of_the_fullest_network_goes_and_nobody_who_is_known() {
         let crowd = Crowd::new(4);
         let known = crowd.enter(ip(1)).unwrap();
         known.known().note();
@@ -134,5 +138,22 @@ mod tests {
         assert!(crowd.enter(ip(5)).is_some());
         drop(first);
         assert_eq!(crowd.guests.lock().all.len(), 3, "who had to go gives nothing back twice");
+    }
+
+    #[test]
+    fn many_addresses_of_one_network_are_one_and_of_equals_the_oldest_goes() {
+        let crowd = Crowd::new(3);
+        let gone = |place: &Place| place.leave.is_cancelled();
+        let operator = crowd.enter("2001:db8:f::1".parse().unwrap()).unwrap();
+        let many = [1, 2, 3].map(|no| crowd.enter(format!("2001:db8::{no}").parse().unwrap()).unwrap());
+        assert_eq!((gone(&operator), many.each_ref().map(gone)), (false, [true, false, false]));
+        let crowd = Crowd::new(2);
+        let [high, low] = [9, 1].map(|last| crowd.enter(ip(last)).unwrap());
+        let _third = crowd.enter(ip(5)).unwrap();
+        assert_eq!(
+            (gone(&high), gone(&low)),
+            (true, false),
+            "whoever has just come has time to show a right"
+        );
     }
 }
