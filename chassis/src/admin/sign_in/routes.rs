@@ -4,6 +4,7 @@
 //! to it. It counts only with a state of ours and the cookie that the same browser got in the first step. It must never send anybody to an address that
 //! came with the request, nor ask the provider for somebody whom this process did not send there.
 
+use std::net::IpAddr;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -166,9 +167,11 @@ async fn finish(State(door): State<Arc<Door>>, Query(brought): Query<Brought>, r
     }
     let cookie = door.cookie.shown(headers);
     let Some(kept) = door.pending.take(&brought.state, cookie, Instant::now()) else {
-        return door.fail(Failed::Over, &peer, "/");
+        // A foreign page can make a browser ask here as often as it likes, without this cookie: that is no try of whoever sits before it.
+        let has_tried = cookie.is_some();
+        return if has_tried { door.fail(Failed::Over, &peer, "/") } else { Failed::Over.answer("/") };
     };
-    let answer = match door.person(brought, &kept.question).await {
+    let answer = match door.person(brought, &kept.question, peer.ip).await {
         Ok(person) => door.admit(person, &kept.next, &peer, headers),
         Err(failed) => door.fail(failed, &peer, &kept.next),
     };
@@ -176,12 +179,16 @@ async fn finish(State(door): State<Arc<Door>>, Query(brought): Query<Brought>, r
 }
 
 impl Door {
-    async fn person(&self, brought: Brought, question: &Question) -> Result<Person, Failed> {
+    async fn person(&self, brought: Brought, question: &Question, from: IpAddr) -> Result<Person, Failed> {
         let Brought { code, error, iss, .. } = brought;
         if !error.is_empty() || code.is_empty() {
             let error: String = error.chars().take(ERROR_CHARS_MAX).collect();
             tracing::info!(?error, "the provider sent somebody back without an answer");
             return Err(Failed::Declined);
+        }
+        // Sign-ins that were begun before are many: codes that were made up are not redeemed at the provider for ever.
+        if self.guard.is_slowed(from) {
+            return Err(Failed::TooMany);
         }
         let answer = Answer { code, issuer: iss };
         self.ask(self.provider.person(question, &answer)).await

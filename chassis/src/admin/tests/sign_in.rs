@@ -176,12 +176,15 @@ async fn who_was_declined_is_back_at_the_login_and_nobody_is_led_elsewhere() {
 #[tokio::test]
 async fn who_fails_again_and_again_is_slowed_and_the_provider_left_alone() {
     let (world, puppet) = world_of_puppet().await;
+    let begun = world.sent_away("/lanes").await;
     let mut last = String::new();
     for _ in 0..21 {
-        let unknown = Away { state: "0".into(), cookie: "X-None: 1".into() };
+        let unknown = Away { state: "0".into(), cookie: begun.cookie.clone() };
         last = world.back(&unknown, "code=c").await.to;
     }
     assert_eq!(last, "/login?failed=rate_limited&next=/");
+    assert_eq!(world.back(&begun, "code=c").await.to, "/login?failed=rate_limited&next=/lanes");
+    assert!(puppet.redeemed.lock().is_empty(), "also one that was begun before");
     let asked = puppet.verifiers.lock().len();
     let answer = world.send("GET", "/v1/login/oidc", &[], "").await;
     assert_eq!(answer.header("location"), Some("/login?failed=rate_limited&next=/"));
@@ -189,6 +192,18 @@ async fn who_fails_again_and_again_is_slowed_and_the_provider_left_alone() {
     assert_eq!(world.recorded("access.failures").await.len(), 1);
     let root = bearer(world.token.reveal());
     assert_eq!(world.send("GET", "/v1/me", &[&root], "").await.status, 200, "a right token opens");
+    world.end().await;
+}
+
+#[tokio::test]
+async fn a_foreign_page_that_asks_in_somebodys_browser_slows_nobody() {
+    let (world, _) = world_of_puppet().await;
+    for _ in 0..30 {
+        let unknown = Away { state: "0".into(), cookie: "X-None: 1".into() };
+        assert_eq!(world.back(&unknown, "code=c").await.to, "/login?failed=sign_in_over&next=/");
+    }
+    let away = world.sent_away("/").await;
+    assert!(world.back(&away, "code=c").await.cookie.is_some());
     world.end().await;
 }
 
