@@ -6,8 +6,6 @@
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use parking_lot::MutexGuard;
-
 use super::{Tokens, TokensError, file};
 
 /// Between two tries to read a file that could not be read.
@@ -30,13 +28,14 @@ impl Tokens {
 
     /// Whoever shows a token while none is known is let in the next time, if the disk answers.
     pub(super) fn hurry(self: &Arc<Self>) {
-        let is_due = |unread: &MutexGuard<'_, Option<Instant>>| {
-            unread.is_some_and(|tried| tried.elapsed() >= READ_AGAIN)
-        };
         // A reading that is under way has the lock.
-        if !self.unread.try_lock().is_some_and(|unread| is_due(&unread)) {
+        let Some(mut unread) = self.unread.try_lock() else { return };
+        if unread.is_none_or(|tried| tried.elapsed() < READ_AGAIN) {
             return;
         }
+        // Noted before the reading begins: of those who come meanwhile nobody begins another one.
+        *unread = Some(Instant::now());
+        drop(unread);
         let tokens = Arc::clone(self);
         // Nobody waits for it: a disk that hangs must hold up nobody.
         drop(tokio::task::spawn_blocking(move || tokens.read_again()));
