@@ -73,7 +73,8 @@ impl Ledger {
         let text = "Resolved: its cause has been gone for a minute".to_owned();
         self.push(no, own(now_ms, "state", text), Fact::Moved { to }, effects);
         self.tell(no, Occasion::Resolved, now_ms, effects);
-        if let Some(notice) = effects.notices.last_mut() {
+        // Where nobody is told, the last notice is another one's.
+        if let Some(notice) = effects.notices.last_mut().filter(|notice| notice.incident.no == no) {
             notice.is_silenced = was_silenced;
         }
     }
