@@ -164,7 +164,7 @@ impl Process {
                     service::reloading();
                     match on_hangup() {
                         Ok(()) => tracing::info!("the certificates were read again"),
-                        Err(error) => tracing::error!(%error, "the certificates stay as they were"),
+                        Err(error) => tracing::error!(%error, "certificates were not read again: what cannot be read stays as it was"),
                     }
                     service::reloaded();
                 }
