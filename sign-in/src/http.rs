@@ -34,6 +34,8 @@ pub(crate) enum HttpError {
     Late,
     #[error("{0}")]
     Broken(String),
+    #[error("status {0}")]
+    Failing(u16),
     #[error("the answer has more than {ANSWER_BYTES_MAX} bytes")]
     TooLong,
 }
@@ -65,6 +67,10 @@ impl Http {
         let request = request.map(|body| Full::new(Bytes::from(body)));
         let asking = async {
             let answer = self.0.request(request).await.map_err(|error| HttpError::Broken(cause(&error)))?;
+            // What it says then is no answer to what was asked, whatever it looks like.
+            if answer.status().is_server_error() {
+                return Err(HttpError::Failing(answer.status().as_u16()));
+            }
             let (parts, body) = answer.into_parts();
             let body = Limited::new(body, ANSWER_BYTES_MAX).collect().await;
             let body = body.map_err(|error| match error.downcast::<http_body_util::LengthLimitError>() {

@@ -326,7 +326,6 @@ fn table(claims: &impl Serialize) -> Claims {
 fn on_discovery(error: &DiscoveryError<HttpError>) -> ProviderError {
     match error {
         DiscoveryError::Request(error) => on_http(error),
-        DiscoveryError::Response(status, ..) if status.is_server_error() => unreachable_with(status.as_u16()),
         DiscoveryError::Validation(why) => {
             ProviderError::Refused(words(&format!("{why}: write `issuer` exactly as the provider writes it")))
         }
@@ -346,20 +345,17 @@ fn on_exchange(error: &RequestTokenError<HttpError, Refusal>) -> ProviderError {
 fn on_more(error: &UserInfoError<HttpError>) -> ProviderError {
     match error {
         UserInfoError::Request(error) => on_http(error),
-        UserInfoError::Response(status, ..) if status.is_server_error() => unreachable_with(status.as_u16()),
         error => refused(error),
     }
 }
 
 fn on_http(error: &HttpError) -> ProviderError {
     match error {
-        HttpError::Late | HttpError::Broken(_) => ProviderError::Unreachable(words(&error.to_string())),
+        HttpError::Late | HttpError::Broken(_) | HttpError::Failing(_) => {
+            ProviderError::Unreachable(words(&error.to_string()))
+        }
         HttpError::Open(_) | HttpError::TooLong => ProviderError::Refused(words(&error.to_string())),
     }
-}
-
-fn unreachable_with(status: u16) -> ProviderError {
-    ProviderError::Unreachable(format!("status {status}"))
 }
 
 /// An error with its causes.

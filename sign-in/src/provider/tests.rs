@@ -70,6 +70,9 @@ async fn keys(State(liar): Shared) -> Json<CoreJsonWebKeySet> {
 }
 
 async fn token(State(liar): Shared, Form(form): Form<HashMap<String, String>>) -> Response {
+    if form["code"] == "unlucky" {
+        return (StatusCode::BAD_GATEWAY, "<html>").into_response();
+    }
     if form["code"] != "good" {
         return (StatusCode::BAD_REQUEST, Json(json!({"error": "invalid_grant"}))).into_response();
     }
@@ -228,6 +231,13 @@ async fn a_provider_that_is_down_is_told_soon_and_not_asked_by_everybody() {
     let settings = Settings { issuer: format!("http://{nobody}"), ..liar.settings() };
     let gone = OpenIdConnect::open(&settings).unwrap();
     assert!(matches!(gone.way(&question()).await, Err(ProviderError::Unreachable(_))));
+}
+
+#[tokio::test]
+async fn a_provider_that_fails_while_a_code_is_redeemed_is_no_fault_of_who_brought_it() {
+    let liar = liar().await;
+    let said = liar.open().person(&question(), &answer("unlucky")).await;
+    assert_eq!(said, Err(ProviderError::Unreachable("status 502".to_owned())));
 }
 
 #[tokio::test]
