@@ -21,7 +21,7 @@ use buslane_shared::overload::orders::Orders;
 use futures_util::future::join_all;
 use hyper::body::Incoming;
 use parking_lot::Mutex;
-use serde::{Deserialize, Serialize};
+use serde::{Deserialize, Deserializer, Serialize};
 use serde_json::{Value, json};
 use tokio::time::Instant;
 
@@ -55,11 +55,17 @@ pub struct Report {
     /// Its clock.
     pub now_ms: UnixMs,
     /// What it did or was done to it since the time that was asked for, oldest first.
-    #[serde(default)]
+    #[serde(default, deserialize_with = "understood")]
     pub happenings: Vec<Happening>,
     /// Its open incidents, as the others need to know them; none: it does not share them.
     #[serde(default)]
     pub incidents: Option<Claims>,
+}
+
+/// A process of a newer version may tell of what is not known here: the rest of its word counts all the same.
+fn understood<'de, D: Deserializer<'de>>(said: D) -> Result<Vec<Happening>, D::Error> {
+    let all = Vec::<Value>::deserialize(said)?;
+    Ok(all.into_iter().filter_map(|happening| serde_json::from_value(happening).ok()).collect())
 }
 
 /// The configured peers.

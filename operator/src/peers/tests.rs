@@ -235,3 +235,12 @@ async fn two_that_see_the_same_tell_it_once_and_hear_what_is_said_of_it() {
     sm2.end().await;
     sm1.end().await;
 }
+
+#[test]
+fn a_peer_of_a_newer_version_is_heard_also_where_it_is_not_understood() {
+    let mark =
+        json!({"at_ms": 1, "node": "sm2", "kind": "mark", "mark": "deploy", "text": "v3", "author": "mina"});
+    let unheard = json!({"at_ms": 2, "node": "sm2", "kind": "of_a_later_version", "what": {"it": "is"}});
+    let known = understood(&json!([mark, unheard])).unwrap();
+    assert_eq!(serde_json::to_value(known).unwrap(), json!([mark]));
+}
