@@ -85,6 +85,8 @@ pub struct Audit {
     folder: PathBuf,
     bytes_max: u64,
     inner: Mutex<Inner>,
+    /// The turn of those who look: each reads all of it.
+    looking: Arc<tokio::sync::Mutex<()>>,
 }
 
 #[derive(Debug)]
@@ -108,7 +110,8 @@ impl Audit {
         // Without the reserve everything works until the disk is full.
         let _ = secret::create(&reserve(folder), &[0; RESERVE_BYTES]);
         let inner = Inner { file, bytes, head: checked.head };
-        let audit = Arc::new(Self { folder: folder.to_owned(), bytes_max, inner: Mutex::new(inner) });
+        let (inner, looking) = (Mutex::new(inner), Arc::default());
+        let audit = Arc::new(Self { folder: folder.to_owned(), bytes_max, inner, looking });
         if let Some(damage) = checked.report.damage.first() {
             tracing::error!(file = %damage.file, line = damage.line, what = damage.what, "the audit is damaged");
             if checked.unmarked {
@@ -172,6 +175,21 @@ impl Audit {
     /// The last entries, oldest first, as far as they can be read. Blocks.
     pub fn last(&self, count: usize) -> Result<Vec<Record>, AuditError> {
         self.snapshot()?.last(count).map_err(|error| AuditError { path: current(&self.folder), error })
+    }
+
+    /// The last entries and a check of the whole chain, without holding up the runtime. One after the other: however many look, the threads that
+    /// wait for a disk are there for those who act.
+    pub async fn look(self: &Arc<Self>, count: usize) -> Result<(Vec<Record>, Report), AuditError> {
+        let turn = Arc::clone(&self.looking).lock_owned().await;
+        let audit = Arc::clone(self);
+        let read = tokio::task::spawn_blocking(move || {
+            // It is over with the reading, also where nobody waits for that any more.
+            let _turn = turn;
+            Ok((audit.last(count)?, audit.verify()?))
+        });
+        read.await.unwrap_or_else(|error| {
+            Err(AuditError { path: current(&self.folder), error: io::Error::other(error) })
+        })
     }
 
     /// Nobody writes meanwhile: a line that is half there would look like damage. What takes time, the reading, comes after: an

@@ -200,3 +200,18 @@ fn what_is_looked_at_holds_up_no_writer_and_is_as_it_was() {
     assert_eq!(checked.check().unwrap().report, Report { entries: 5, first: 1, last: 5, damage: vec![] });
     assert_eq!(last.last(1).unwrap()[0].no, 5);
 }
+
+#[tokio::test]
+async fn those_who_look_take_turns_and_hold_up_no_action() {
+    let dir = tempfile::tempdir().unwrap();
+    let (audit, _) = Audit::open(dir.path()).unwrap();
+    audit.write(entry("the first")).unwrap();
+    let turn = Arc::clone(&audit.looking).lock_owned().await;
+    let other = Arc::clone(&audit);
+    let looking = tokio::spawn(async move { other.look(10).await });
+    assert_eq!(audit.record(entry("while somebody looks")).await.unwrap(), 2);
+    assert!(!looking.is_finished(), "another one has the turn");
+    drop(turn);
+    let (entries, report) = looking.await.unwrap().unwrap();
+    assert_eq!((entries.len(), report.entries), (2, 2));
+}

@@ -172,13 +172,9 @@ impl Default for Page {
 }
 
 async fn show_audit(State(desk): State<Desk>, Query(page): Query<Page>) -> Response {
-    let audit = Arc::clone(desk.book.audit());
-    let limit = page.limit.min(ENTRIES_MAX);
-    let read = tokio::task::spawn_blocking(move || Ok((audit.last(limit)?, audit.verify()?))).await;
-    match read {
-        Ok(Ok((entries, report))) => result(&json!({"entries": entries, "report": report})),
-        Ok(Err(error)) => unwritable(&error),
-        Err(failed) => error(StatusCode::INTERNAL_SERVER_ERROR, "internal", &failed.to_string()),
+    match desk.book.audit().look(page.limit.min(ENTRIES_MAX)).await {
+        Ok((entries, report)) => result(&json!({"entries": entries, "report": report})),
+        Err(error) => unwritable(&error),
     }
 }
 
