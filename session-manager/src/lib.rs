@@ -236,7 +236,12 @@ impl SessionManager {
             let port = Arc::new(Port { node: Arc::clone(&node), meters: Meters::new(name), desk });
             let (endpoint, watch) = (listener.endpoint.clone(), listener.watch.clone());
             let tasks = sessions.clone();
-            listener.spawn(Door { endpoint, watch, port, tasks }.run());
+            let door = Door { endpoint, watch, port, tasks };
+            let open = OpenDoor { port: name, shutdown: shutdown.clone() };
+            listener.spawn(async move {
+                let _open = open;
+                door.run().await;
+            });
         }
         tracing::info!(front = %front.addr, wake = %wake.addr, "the session manager answers");
         shutdown.token().cancelled().await;
@@ -277,5 +282,43 @@ fn until<T: Future<Output = ()>>(over: &CancellationToken, task: T) -> impl Futu
     let over = over.clone();
     async move {
         over.run_until_cancelled(task).await;
+    }
+}
+/// Lives as long as the door of a port. Without one a node takes nobody, and looks alive: whatever ends a door before the process, a
+/// panic or the loss of its socket, ends the process, so that whoever watches over it starts it anew.
+struct OpenDoor {
+    port: &'static str,
+    shutdown: Shutdown,
+}
+
+impl Drop for OpenDoor {
+    fn drop(&mut self) {
+        if !self.shutdown.token().is_cancelled() {
+            let port = self.port;
+            tracing::error!(
+                port,
+                "the door of a port has failed: the process ends, start it again and report the lines above"
+            );
+            self.shutdown.begin();
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[tokio::test]
+    async fn a_door_that_is_gone_before_the_process_ends_it() {
+        for fault in [false, true] {
+            let shutdown = Shutdown::new();
+            let open = OpenDoor { port: "front", shutdown: shutdown.clone() };
+            let door = tokio::spawn(async move {
+                let _open = open;
+                assert!(!fault, "a fault of the program");
+            });
+            assert_eq!(door.await.is_err(), fault);
+            assert!(shutdown.token().is_cancelled());
+        }
     }
 }

@@ -181,7 +181,7 @@ impl Courier {
             return false;
         }
         let count = open.len() as u64;
-        let spans = open.into_iter().map(|open| batch::span(*open)).collect();
+        let spans = open.into_iter().map(batch::span).collect();
         let sending = async { tokio::time::timeout(limit, self.exporter.export(spans)).await };
         match self.runtime.block_on(sending) {
             Ok(Ok(())) => {

@@ -30,8 +30,8 @@ pub(super) struct Ended(Receiver<Box<Open>>);
 
 impl Ended {
     /// Those that wait, up to so many.
-    pub(super) fn take(&self, spans_max: usize) -> Vec<Box<Open>> {
-        let spans: Vec<_> = self.0.try_iter().take(spans_max).collect();
+    pub(super) fn take(&self, spans_max: usize) -> Vec<Open> {
+        let spans: Vec<_> = self.0.try_iter().take(spans_max).map(|span| *span).collect();
         if let Some(queue) = QUEUE.get() {
             queue.places.fetch_add(spans.len(), Ordering::Release);
         }

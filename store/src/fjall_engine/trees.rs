@@ -8,8 +8,7 @@ use std::sync::Arc;
 use bytes::Bytes;
 use fjall::config::{CompressionPolicy, FilterPolicy};
 use fjall::{
-    AbstractTree as _, CompressionType, Database, Guard, Keyspace, KeyspaceCreateOptions, PersistMode,
-    Readable, Snapshot,
+    CompressionType, Database, Guard, Keyspace, KeyspaceCreateOptions, PersistMode, Readable, Snapshot,
 };
 
 use crate::boundary::StoreError;
