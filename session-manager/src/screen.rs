@@ -364,10 +364,10 @@ impl Begun {
         if age < self.limit {
             return;
         }
-        std::mem::swap(&mut self.old, &mut self.young);
-        self.young.clear();
+        // New ones: cleared ones would keep the room of the largest storm for ever.
+        self.old = std::mem::take(&mut self.young);
         if age >= 2 * self.limit {
-            self.old.clear();
+            self.old = HashMap::new();
         }
         self.since = now;
     }

@@ -61,7 +61,7 @@ pub const IN_FLIGHT_MAX: usize = 256;
 pub const BULK_STREAMS_MAX: u32 = 3;
 
 /// Client message ids remembered for each active room; older ones are looked up in the store.
-pub const RECENT_IDS_PER_ROOM: usize = 256;
+pub const RECENT_IDS_PER_ROOM: usize = 96;
 
 /// Deadline of a request that names none, in milliseconds.
 pub const DEADLINE_MS_DEFAULT: u32 = 10_000;

@@ -16,6 +16,9 @@ use crate::limits::RECENT_IDS_PER_ROOM;
 /// Whose message, and the sender's name for it: the key of idempotency.
 pub type MessageKey = (UserId, ClientId);
 
+/// Room for so many times the ids that are kept is given back when a burst is over: there are as many sequencers as busy rooms.
+const SPARE_MAX: usize = 4;
+
 /// What the store said about a client id.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Lookup {
@@ -106,6 +109,11 @@ impl Sequencer {
             }
             self.forgotten += 1;
         }
+        if self.order.capacity() > SPARE_MAX * RECENT_IDS_PER_ROOM && self.order.len() <= RECENT_IDS_PER_ROOM
+        {
+            self.order.shrink_to(RECENT_IDS_PER_ROOM);
+            self.recent.shrink_to(RECENT_IDS_PER_ROOM);
+        }
     }
 }
 
@@ -147,6 +155,22 @@ mod tests {
     fn what_the_store_has_is_not_sent_again() {
         let s = Sequencer::after(7);
         assert_eq!(s.decide(&key(1, 1), Lookup { as_of: 7, found: Some(3) }), Decision::Stored(3));
+    }
+
+    #[test]
+    fn the_room_of_a_burst_is_given_back() {
+        let mut s = Sequencer::after(0);
+        for id in 0..10_000 {
+            s.take(key(1, id), 0);
+        }
+        assert!(s.order.capacity() >= 10_000, "none of them is durable");
+        s.committed(9_000);
+        s.committed(10_000);
+        assert_eq!(s.order.len(), RECENT_IDS_PER_ROOM);
+        assert!(
+            s.order.capacity() < 4 * RECENT_IDS_PER_ROOM && s.recent.capacity() < 4 * RECENT_IDS_PER_ROOM
+        );
+        assert!(matches!(s.decide(&key(1, 9_999), fresh(&s)), Decision::Known(_)));
     }
 
     #[test]

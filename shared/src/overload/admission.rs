@@ -6,7 +6,9 @@
 //! foreground delay.
 //!
 //! Two things differ from a single cut over all levels. Background has a floor: its first `floor` of the budget is never
-//! given to foreground. And while foreground is cut, background gets the floor and nothing beyond it.
+//! given to foreground. And while foreground is cut, background gets the floor and nothing beyond it. Where foreground alone keeps
+//! the processors busy, threads of background that run only when nobody else wants to would get nothing of it all the same: the trim
+//! then falls until foreground stops short of the processors.
 //!
 //! `mu` only learns while the node is saturated. A mean of what is completed would sink to the load of a quiet night, and
 //! the first surge of the morning would be cut down to it.
@@ -23,6 +25,10 @@ const KP: f64 = 0.1;
 const KI: f64 = 0.02;
 const TRIM_MIN: f64 = 0.5;
 const TRIM_MAX: f64 = 1.05;
+
+/// How far the trim falls for the floor of background: a processor is only left for a moment when hardly a seat is taken.
+const TRIM_FOR_FLOOR_MIN: f64 = 0.02;
+
 const STEP_DOWN_MAX: f64 = 0.3;
 const STEP_UP_MAX: f64 = 0.01;
 
@@ -52,6 +58,8 @@ pub struct Window<'a> {
     pub background_max: f64,
     /// What background always has, 0 to 1.
     pub floor: f64,
+    /// The part of its floor of the processors that background did not get though it had work, 0 to 1.
+    pub background_lacks: f64,
 }
 
 /// The controller of the cut.
@@ -126,9 +134,13 @@ impl Admission {
     fn adjust(&mut self, window: &Window<'_>) {
         let guard = window.guard.max(1) as f64;
         let error = ((guard - window.foreground_delay as f64) / guard).clamp(-3.0, 1.0);
-        let step = KP * (error - self.error) + KI * error;
+        let lacks = window.background_lacks.clamp(0.0, 1.0);
+        let error = if lacks > 0.0 { error.min(-lacks) } else { error };
+        let step = (KP * (error - self.error) + KI * error).clamp(-STEP_DOWN_MAX, STEP_UP_MAX);
         self.error = error;
-        self.trim = (self.trim + step.clamp(-STEP_DOWN_MAX, STEP_UP_MAX)).clamp(TRIM_MIN, TRIM_MAX);
+        // What was given up for the floor comes back step by step; a delay alone does not go on from there.
+        let least = if lacks > 0.0 { TRIM_FOR_FLOOR_MIN } else { TRIM_MIN.min(self.trim) };
+        self.trim = (self.trim + step).clamp(least, TRIM_MAX);
     }
 }
 

@@ -7,12 +7,19 @@
 //! flow control of QUIC then holds its requests back where they cost nothing, at its own side. Kept as one number, as in
 //! [`super::claims`].
 //!
+//! Where somebody looks and the first request after such a moment is refused again, there is still no place for the session, and one
+//! refusal is enough to know it: it is left unread again at once, and for longer.
+//!
 //! It must never meet somebody who listens: who waits as told with one request is refused once a second, and a phone that comes
 //! online with a full outbox is left unread for about as long as it was told to wait. And it must never keep a session unread for so
 //! long that its pings come too late.
 
+use std::ops::RangeInclusive;
+
 use crate::Nanos;
 use crate::class::Class;
+
+const MS: Nanos = 1_000_000;
 
 /// Refusals in a row that a session may have, of requests that nobody waits for.
 const BURST: u64 = 40;
@@ -32,26 +39,69 @@ const MEMORY: Nanos = BURST * INTERVAL;
 /// How long a session is left unread, so that what it says meanwhile is refused in one go, not one by one: a different time each, or
 /// those who were refused together would come back together, and the node be idle in between. Its pings wait for as long, and a
 /// client that hears nothing for many seconds takes the connection for dead.
-const UNREAD: std::ops::RangeInclusive<Nanos> = MEMORY / 2..=MEMORY * 3 / 2;
+const UNREAD: RangeInclusive<Nanos> = MEMORY / 2..=MEMORY * 3 / 2;
 
-/// The bucket of one session. A new one is full.
+/// How long it is left unread when there was no place for it again. A client gives an answer ten seconds.
+const UNREAD_AGAIN: RangeInclusive<Nanos> = MEMORY * 3 / 2..=MEMORY * 7 / 2;
+
+/// The bucket of one session. A new one is full. Every session has one, so it keeps milliseconds in 32 bits; what they say is only
+/// believed where it is near.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub struct Hearing {
     /// When the bucket is full again.
-    full_at: Nanos,
+    full_at: Millis,
+    /// Until when it is, or was last, left unread.
+    heard_at: Millis,
+}
+
+/// A moment, modulo 49 days; 0: none.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+struct Millis(u32);
+
+impl Millis {
+    fn of(at: Nanos) -> Self {
+        Self(((at / MS) as u32).max(1))
+    }
+
+    /// How long it is from `now` until then; zero where that is over, or more than `most`.
+    fn after(self, now: Nanos, most: Nanos) -> Nanos {
+        let left = Nanos::from(self.0.wrapping_sub(Self::of(now).0)) * MS;
+        if self == Self::default() || left > most { 0 } else { left }
+    }
+
+    /// Whether it was less than `most` ago.
+    fn was_within(self, now: Nanos, most: Nanos) -> bool {
+        let ago = Nanos::from(Self::of(now).0.wrapping_sub(self.0)) * MS;
+        self != Self::default() && ago < most
+    }
 }
 
 impl Hearing {
     /// A request of this class was refused once more for lack of capacity. Until when nothing more is to be read of the session, if so;
     /// `random` are uniform bits.
     pub fn on_refused(&mut self, class: Class, now: Nanos, random: u32) -> Option<Nanos> {
+        let left = self.heard_at.after(now, *UNREAD_AGAIN.end());
+        if left > 0 {
+            // It was under way when the session was left unread, or came on another stream.
+            return Some(now.saturating_add(left));
+        }
+        let is_again = class.is_foreground() && self.heard_at.was_within(now, MEMORY);
         let weight = if class.is_foreground() { FOREGROUND_WEIGHT } else { 1 };
-        let empty = now.saturating_add(MEMORY);
-        self.full_at = self.full_at.max(now).saturating_add(weight * INTERVAL).min(empty);
-        let (least, most) = (*UNREAD.start(), *UNREAD.end());
-        let unread = least + ((u128::from(most - least) * u128::from(random)) >> 32) as Nanos;
-        (self.full_at == empty).then(|| now.saturating_add(unread))
+        let owed = self.full_at.after(now, MEMORY).saturating_add(weight * INTERVAL).min(MEMORY);
+        self.full_at = Millis::of(now.saturating_add(owed));
+        if owed < MEMORY && !is_again {
+            return None;
+        }
+        let until = now.saturating_add(drawn(if is_again { UNREAD_AGAIN } else { UNREAD }, random));
+        self.heard_at = Millis::of(until);
+        Some(until)
     }
+}
+
+/// A time of this range, by uniform bits.
+fn drawn(range: RangeInclusive<Nanos>, random: u32) -> Nanos {
+    let (least, most) = range.into_inner();
+    least + ((u128::from(most - least) * u128::from(random)) >> 32) as Nanos
 }
 
 #[cfg(test)]
@@ -80,15 +130,31 @@ mod tests {
         let mut hearing = Hearing::default();
         assert_eq!(heard(&mut hearing, Class::Wake, SECOND), (40, 3 * SECOND));
         assert_eq!(heard(&mut hearing, Class::Wake, 3 * SECOND), (40, 5 * SECOND), "all is forgotten");
-        assert_eq!(heard(&mut hearing, Class::Wake, 4 * SECOND), (20, 6 * SECOND), "half of it");
+        assert!((0..20).all(|_| hearing.on_refused(Class::Wake, 10 * SECOND, MIDDLE).is_none()));
+        let half_a_second_later = 10 * SECOND + SECOND / 2;
+        assert_eq!(heard(&mut hearing, Class::Wake, half_a_second_later).0, 30, "half of it");
     }
 
     #[test]
     fn where_somebody_looks_four_are_as_much_as_forty() {
         let mut hearing = Hearing::default();
         assert_eq!(heard(&mut hearing, Class::Talk, SECOND), (4, 3 * SECOND));
-        assert_eq!(heard(&mut hearing, Class::Bulk, 3 * SECOND), (4, 5 * SECOND));
-        assert_eq!(heard(&mut hearing, Class::Social, 5 * SECOND), (40, 7 * SECOND));
+        assert_eq!(heard(&mut hearing, Class::Bulk, 30 * SECOND), (4, 32 * SECOND));
+        assert_eq!(heard(&mut hearing, Class::Social, 50 * SECOND), (40, 52 * SECOND));
+    }
+
+    #[test]
+    fn where_there_is_still_no_place_one_refusal_is_enough() {
+        let mut hearing = Hearing::default();
+        assert_eq!(heard(&mut hearing, Class::Talk, SECOND), (4, 3 * SECOND));
+        assert_eq!(heard(&mut hearing, Class::Talk, 3 * SECOND), (1, 8 * SECOND));
+        assert_eq!(heard(&mut hearing, Class::Talk, 9 * SECOND), (1, 14 * SECOND));
+        assert_eq!(
+            heard(&mut hearing, Class::Talk, 16 * SECOND),
+            (4, 18 * SECOND),
+            "it was well for two seconds"
+        );
+        assert_eq!(heard(&mut hearing, Class::Wake, 18 * SECOND), (40, 20 * SECOND), "nobody looks");
     }
 
     #[test]
@@ -96,6 +162,25 @@ mod tests {
         let mut hearing = Hearing::default();
         let last = (0..1_000).filter_map(|_| hearing.on_refused(Class::Wake, SECOND, MIDDLE)).last();
         assert_eq!(last, Some(3 * SECOND));
+        // Those that were under way change nothing.
+        let late = hearing.on_refused(Class::Talk, 2 * SECOND, u32::MAX);
+        assert_eq!(late, Some(3 * SECOND));
+    }
+
+    #[test]
+    fn after_weeks_nothing_of_it_is_left() {
+        let mut hearing = Hearing::default();
+        let around = (u64::from(u32::MAX) - 1_000) * MS;
+        assert_eq!(
+            heard(&mut hearing, Class::Talk, around),
+            (4, around + 2 * SECOND),
+            "over the end of 32 bits"
+        );
+        assert_eq!(heard(&mut hearing, Class::Talk, around + 2 * SECOND).0, 1);
+        for days in [1, 20, 30, 48] {
+            let later = around + days * 86_400 * SECOND;
+            assert_eq!(heard(&mut hearing, Class::Talk, later).0, 4, "{days} days");
+        }
     }
 
     #[test]
@@ -131,6 +216,20 @@ mod tests {
                 for (m, to) in refusals.iter().enumerate().skip(n) {
                     let allowed = BURST + (to - from) / INTERVAL + 2;
                     prop_assert!((m - n + 1) as u64 <= allowed, "{} refusals from {from} to {to}", m - n + 1);
+                }
+            }
+        }
+
+        /// However often it is refused, it is heard again before a client takes silence for the end.
+        #[test]
+        fn it_is_never_unread_for_long(
+            gaps in prop::collection::vec((0u64..SECOND, 0u32..8, any::<u32>()), 1..300),
+        ) {
+            let (mut hearing, mut now) = (Hearing::default(), 0);
+            for (gap, class, random) in gaps {
+                now += gap;
+                if let Some(until) = hearing.on_refused(Class::of_number(class), now, random) {
+                    prop_assert!(until > now && until <= now + 7 * SECOND);
                 }
             }
         }

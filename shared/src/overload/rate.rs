@@ -9,11 +9,19 @@ use crate::Nanos;
 /// What a login costs before any was measured: handshake, ticket and welcome, with room.
 pub const LOGIN_COST_DEFAULT: Nanos = 500_000;
 
-/// A window with fewer logins says little about what one costs.
+/// A window with fewer logins says nothing about what one costs.
 const LOGINS_MIN: u32 = 5;
 
-/// How fast the cost and the rate follow a window.
-const COST_GAIN: f64 = 0.2;
+/// A window with so many logins counts for half of what one is taken to cost, one with a tenth of them for a hundredth: where there
+/// are few of them, most of the time was spent on something else. (Weighed alike, windows of five between two waves of two hundred
+/// made a login of 0.3 ms one of 1 ms, and the slots of the second wave were three times too far apart.)
+const COST_OF: f64 = 100.0;
+
+/// How much slower the cost rises than it falls. What else the threads did in a window (ending the sessions of a lost network,
+/// turning others away) only ever makes logins look dearer; one that really is dearer is so in every window.
+const COST_RISE: f64 = 0.1;
+
+/// How fast the rate follows a window.
 const RATE_GAIN: f64 = 0.3;
 
 /// How fast what is usual follows: a minute.
@@ -84,7 +92,9 @@ impl LoginRate {
         if window.completed >= LOGINS_MIN && window.spent > 0 {
             let cost = window.spent as f64 / f64::from(window.completed);
             // The first measurement replaces the guess.
-            let gain = if self.is_measured { COST_GAIN } else { 1.0 };
+            let weight = f64::from(window.completed).powi(2);
+            let follow = weight / (weight + COST_OF.powi(2)) * if cost > self.cost { COST_RISE } else { 1.0 };
+            let gain = if self.is_measured { follow } else { 1.0 };
             self.cost += gain * (cost - self.cost);
             self.is_measured = true;
         }
@@ -133,6 +143,38 @@ mod tests {
     fn a_busy_foreground_leaves_the_floor() {
         let rate = settled(window(0, 0, 0));
         assert!((rate.per_s() / 100.0 - 1.0).abs() < 0.01, "{}", rate.per_s());
+    }
+
+    /// Between two waves the threads do something else, and a few logins come by.
+    #[test]
+    fn what_is_spent_on_something_else_does_not_make_logins_dear() {
+        let mut rate = settled(window(200, 60 * MS, 90 * MS));
+        for _ in 0..10 {
+            rate.step(window(5, 19 * MS, 90 * MS));
+        }
+        assert!(rate.cost() < 400_000, "{}", rate.cost());
+        for _ in 0..3 {
+            rate.step(window(200, 60 * MS, 90 * MS));
+        }
+        assert!(rate.cost() < 310_000, "{}", rate.cost());
+        // The first of a wave have to wait until the sessions are gone that were lost.
+        for _ in 0..3 {
+            rate.step(window(60, 90 * MS, 90 * MS));
+        }
+        assert!(rate.cost() < 400_000, "{}", rate.cost());
+    }
+
+    #[test]
+    fn a_login_that_becomes_dearer_is_noticed_within_seconds() {
+        let mut rate = settled(window(200, 60 * MS, 90 * MS));
+        for _ in 0..50 {
+            rate.step(window(100, 90 * MS, 90 * MS));
+        }
+        assert!(rate.cost() > 850_000, "{}", rate.cost());
+        for _ in 0..20 {
+            rate.step(window(200, 60 * MS, 90 * MS));
+        }
+        assert!(rate.cost() < 310_000, "{}", rate.cost());
     }
 
     #[test]

@@ -29,6 +29,7 @@ fn window(offered: &Offered) -> Window<'_> {
         guard: 2 * MS,
         background_max: 1.0,
         floor: 0.05,
+        background_lacks: 0.0,
     }
 }
 
@@ -77,6 +78,29 @@ fn while_foreground_is_cut_background_has_its_floor_and_nothing_beyond() {
     assert!((0.03..0.06).contains(&background), "{background}");
     let foreground = f64::from(cut.foreground.below - TALK.0) / f64::from(STEPS) * 9.0;
     assert!((0.85..=1.0).contains(&foreground), "{foreground}");
+}
+
+#[test]
+fn foreground_stops_short_of_the_processors_until_background_has_its_floor() {
+    let overflow = offered(&[(TALK.0, TALK.1, 3 * FULL), (WAKE.0, WAKE.1, FULL)]);
+    let mut admission = Admission::new(SEATS);
+    let starved = Window { background_lacks: 1.0, ..window(&overflow) };
+    for _ in 0..100 {
+        admission.step(&starved);
+    }
+    assert!(admission.trim() <= 0.05, "{}", admission.trim());
+    assert!(admission.step(&starved).cuts_foreground());
+    // A delay does not make less of what is left, and what is lacking in part takes less of it.
+    let slow = Window { foreground_delay: 100 * MS, ..window(&overflow) };
+    let before = admission.trim();
+    admission.step(&slow);
+    assert!(admission.trim() >= before, "{} {before}", admission.trim());
+    for _ in 0..200 {
+        admission.step(&window(&overflow));
+    }
+    assert!(admission.trim() >= 1.0, "{}", admission.trim());
+    admission.step(&Window { background_lacks: 0.1, ..window(&overflow) });
+    assert!(admission.trim() > 0.85, "{}", admission.trim());
 }
 
 #[test]
