@@ -156,6 +156,6 @@ pub const METRICS: &[Metric] = &[
         "buslane_session_manager_lateness_seconds",
         Unit::Seconds,
         &[],
-        "How late timers of the front port are, 99th percentile of a second",
+        "How late timers of the front port are, 95th percentile of a second",
     ),
 ];

@@ -168,7 +168,7 @@ fn tick(c: &mut Criterion) {
             readings: Readings {
                 now,
                 sojourn_min: Some(3_000_000),
-                lateness_p99: Some(1_000_000),
+                lateness_p95: Some(1_000_000),
                 seats_busy: 0.9,
                 logins_100ms: 120,
                 login_budget_per_s: 1_000.0,

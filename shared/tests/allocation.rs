@@ -165,7 +165,7 @@ fn a_tick_allocates_nothing_once_it_has_learnt() {
                 readings: Readings {
                     now,
                     sojourn_min: Some(n % 7 * MS),
-                    lateness_p99: Some(MS),
+                    lateness_p95: Some(MS),
                     login_budget_per_s: 1_000.0,
                     ..Readings::default()
                 },

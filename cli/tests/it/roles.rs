@@ -49,12 +49,7 @@ fn three_processes_make_a_conversation_and_each_may_be_restarted() {
     let (ca, token) = (file("ca.pem"), file("admin.token"));
     let at = ["--gate", gate.as_str(), "--ca", ca.as_str()];
 
-    for name in ["alice", "bob"] {
-        let made =
-            home.json(&["ctl", "enrol-code", name, "--admin", backend.address("admin"), "--token", &token]);
-        let code = made[0]["code"].as_str().unwrap();
-        home.json(&[&["account", "enrol", "--code", code, "--as", name], &at[..]].concat());
-    }
+    home.enrol(&["alice", "bob"], backend.address("admin"), &token, &at);
     let send = |text: &str| home.json(&[&["send", "--as", "alice", "--to", "bob", text], &at[..]].concat());
     send("over three processes");
     let texts = || -> Vec<String> {

@@ -62,6 +62,16 @@ impl Home {
         said(self.command(args).spawn().unwrap())
     }
 
+    /// Enrols these people, each on a device of this home: with codes of the backend whose admin address and token these are, at the
+    /// gateway that `at` names.
+    pub fn enrol(&self, names: &[&str], admin: &str, token: &str, at: &[&str]) {
+        for name in names {
+            let made = self.json(&["ctl", "enrol-code", name, "--admin", admin, "--token", token]);
+            let code = made[0]["code"].as_str().unwrap();
+            self.json(&[&["account", "enrol", "--code", code, "--as", name], at].concat());
+        }
+    }
+
     /// Runs a command that must succeed, and gives its JSON lines.
     pub fn json(&self, args: &[&str]) -> Vec<Value> {
         let mut all = args.to_vec();

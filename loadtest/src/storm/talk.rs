@@ -9,6 +9,7 @@
 
 mod lines;
 mod metronome;
+mod outbox;
 mod speaker;
 
 use std::cell::RefCell;
@@ -22,6 +23,7 @@ use bytes::Bytes;
 use tokio::task::LocalSet;
 
 use self::metronome::Metronome;
+use self::outbox::Outbox;
 use self::speaker::{Speaker, Witness};
 use super::fleet::{self, Phone};
 use super::generator::Cue;
@@ -210,7 +212,7 @@ async fn send_all(
     plan: &Plan,
     timing: &Timing,
     shared: &Rc<RefCell<Shared>>,
-    outboxes: &[speaker::Outbox],
+    outboxes: &[Outbox],
 ) {
     let mut metronome = Metronome::start(*timing, plan.talk.messages_per_s, stage.seed);
     let pairs = outboxes.len() / 2;

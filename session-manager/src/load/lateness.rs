@@ -19,6 +19,10 @@ const TIMER_TICK: Duration = Duration::from_millis(1);
 /// Samples that are looked back on: a second.
 const SAMPLES: usize = 100;
 
+/// Of these so many are passed over: a thread that is held up once or twice (memory tables that are written out take a processor
+/// for some 30 ms) is no emergency, one that is late all the time is.
+const PASSED_OVER: usize = 5;
+
 /// The last samples of one probe, in microseconds.
 struct Ring {
     samples: [AtomicU32; SAMPLES],
@@ -33,18 +37,18 @@ impl Ring {
         }
     }
 
-    /// Of a hundred samples, the one below the highest.
-    fn p99(&self) -> u32 {
-        let (mut highest, mut second) = (0, 0);
+    /// Of a hundred samples, the one that five are above.
+    fn p95(&self) -> u32 {
+        let mut highest = [0; PASSED_OVER + 1];
         for sample in &self.samples {
-            let sample = sample.load(Ordering::Relaxed);
-            if sample > highest {
-                (highest, second) = (sample, highest);
-            } else {
-                second = second.max(sample);
+            let mut sample = sample.load(Ordering::Relaxed);
+            for place in &mut highest {
+                if sample > *place {
+                    std::mem::swap(&mut sample, place);
+                }
             }
         }
-        second
+        highest.last().copied().unwrap_or_default()
     }
 }
 
@@ -66,9 +70,9 @@ impl Lateness {
         (0..self.0.len()).map(move |n| run(Arc::clone(&rings), n))
     }
 
-    /// The p99 of the last second, of the probe that is worst.
-    pub(crate) fn p99(&self) -> Nanos {
-        let worst = self.0.iter().map(Ring::p99).max().unwrap_or(0);
+    /// The p95 of the last second, of the probe that is worst.
+    pub(crate) fn p95(&self) -> Nanos {
+        let worst = self.0.iter().map(Ring::p95).max().unwrap_or(0);
         Nanos::from(worst) * 1_000
     }
 }
@@ -87,20 +91,24 @@ mod tests {
     use super::*;
 
     #[test]
-    fn one_accident_a_second_is_none_and_two_are() {
+    fn a_few_accidents_a_second_are_none_and_more_are() {
         let lateness = Lateness::new(2);
         let ring = &lateness.0[1];
         for _ in 0..SAMPLES {
             ring.note(Duration::from_micros(300));
         }
-        ring.note(Duration::from_millis(50));
-        assert_eq!(lateness.p99(), 300_000);
+        for late_ms in 50..55 {
+            ring.note(Duration::from_millis(late_ms));
+        }
+        assert_eq!(lateness.p95(), 300_000);
         ring.note(Duration::from_millis(40));
-        assert_eq!(lateness.p99(), 40_000_000);
+        assert_eq!(lateness.p95(), 40_000_000);
+        ring.note(Duration::from_millis(60));
+        assert_eq!(lateness.p95(), 50_000_000);
         for _ in 0..SAMPLES {
             ring.note(Duration::from_micros(100));
         }
-        assert_eq!(lateness.p99(), 100_000, "what is over is forgotten");
+        assert_eq!(lateness.p95(), 100_000, "what is over is forgotten");
     }
 
     #[tokio::test(start_paused = true)]
@@ -114,6 +122,6 @@ mod tests {
             tokio::time::advance(Duration::from_millis(17)).await;
         }
         assert!(futures_util::poll!(&mut probe).is_pending());
-        assert_eq!(lateness.p99(), 6_000_000);
+        assert_eq!(lateness.p95(), 6_000_000);
     }
 }

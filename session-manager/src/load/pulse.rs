@@ -215,7 +215,7 @@ impl Pulse {
             foreground_wait: window.foreground_wait,
             background_wait: window.background_wait,
             sojourn_min,
-            lateness_p99: is_busy.then(|| self.lateness.p99()),
+            lateness_p95: is_busy.then(|| self.lateness.p95()),
             seats_busy: window.seats_busy,
             logins_100ms,
             login_budget_per_s,
@@ -355,6 +355,6 @@ impl Pulse {
         gauge!("buslane_session_manager_background_logins_per_second").set(stance.background_per_s);
         gauge!("buslane_session_manager_slot_ledger_seconds").set(f64::from(stance.ledger_ms) / 1e3);
         gauge!("buslane_session_manager_processors_busy_share").set(self.processors.busy_share());
-        gauge!("buslane_session_manager_lateness_seconds").set(self.lateness.p99() as f64 / 1e9);
+        gauge!("buslane_session_manager_lateness_seconds").set(self.lateness.p95() as f64 / 1e9);
     }
 }

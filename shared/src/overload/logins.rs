@@ -282,7 +282,7 @@ mod tests {
     fn slots_that_are_far_away_are_spaced_by_the_usual_rate() {
         let mut logins = logins();
         let busy = Window { elapsed: 100 * MS, completed: 20, spent: 10 * MS, available: 10 * MS, floor: 0 };
-        for _ in 0..30 {
+        for _ in 0..50 {
             logins.step(busy, 1.0);
         }
         assert!(logins.per_s() < 250.0, "{}", logins.per_s());

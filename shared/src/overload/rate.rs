@@ -21,8 +21,10 @@ const COST_OF: f64 = 100.0;
 /// turning others away) only ever makes logins look dearer; one that really is dearer is so in every window.
 const COST_RISE: f64 = 0.1;
 
-/// How fast the rate follows a window.
-const RATE_GAIN: f64 = 0.3;
+/// How fast the rate follows a window in which there was more, or less. Slots of seconds ahead are spaced by it: a foreground that is
+/// busy for a second (with its own return after a loss, say) must not leave the node idle when they come.
+const RATE_RISE: f64 = 0.3;
+const RATE_FALL: f64 = 0.1;
 
 /// How fast what is usual follows: a minute.
 const USUAL_GAIN: f64 = 1.0 / 600.0;
@@ -100,7 +102,8 @@ impl LoginRate {
         }
         let available = window.available.max(window.floor) as f64;
         let per_s = available / self.cost * (1e9 / window.elapsed as f64);
-        self.per_s += RATE_GAIN * (per_s - self.per_s);
+        let gain = if per_s > self.per_s { RATE_RISE } else { RATE_FALL };
+        self.per_s += gain * (per_s - self.per_s);
         self.per_s = self.per_s.clamp(0.1, self.per_s_max);
         self.usual += USUAL_GAIN * (self.per_s - self.usual);
     }

@@ -167,7 +167,7 @@ pub struct Thresholds {
     pub background_wait_ms: Limits,
     /// Smallest foreground sojourn of the last 20 ms, ms.
     pub sojourn_ms: Limits,
-    /// How late a 10 ms timer is, p99 of the last 100, ms.
+    /// How late a 10 ms timer is, p95 of the last 100, ms.
     pub lateness_ms: Limits,
     /// Share of the seats that are taken.
     pub seats_busy: Limits,

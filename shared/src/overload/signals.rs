@@ -31,9 +31,9 @@ pub struct Readings {
     pub background_wait: Nanos,
     /// Smallest foreground sojourn of the last 20 ms.
     pub sojourn_min: Option<Nanos>,
-    /// How late a 10 ms timer is, p99 of the last 100, of the worker that is worst. The millisecond in which timers tick is
+    /// How late a 10 ms timer is, p95 of the last 100, of the worker that is worst. The millisecond in which timers tick is
     /// not lateness: it is taken off.
-    pub lateness_p99: Option<Nanos>,
+    pub lateness_p95: Option<Nanos>,
     /// Share of the seats that are taken. Seats that background only borrows are a use of what is idle and not a shortage:
     /// they are left out.
     pub seats_busy: f64,

@@ -111,12 +111,7 @@ fn a_login_and_a_message_are_traces_across_three_roles() {
     let (backend, manager, gateway) = (start("backend"), start("session-manager"), start("gateway"));
     let (gate, ca, token) = (gateway.address("gate").to_owned(), file("ca.pem"), file("admin.token"));
     let at = ["--gate", gate.as_str(), "--ca", ca.as_str()];
-    for name in ["alice", "bob"] {
-        let made =
-            home.json(&["ctl", "enrol-code", name, "--admin", backend.address("admin"), "--token", &token]);
-        let code = made[0]["code"].as_str().unwrap();
-        home.json(&[&["account", "enrol", "--code", code, "--as", name], &at[..]].concat());
-    }
+    home.enrol(&["alice", "bob"], backend.address("admin"), &token, &at);
     home.json(&[&["send", "--as", "alice", "--to", "bob", "first"], &at[..]].concat());
     let follow = ["tail", "--as", "bob", "--with", "alice", "--follow", "--json"];
     let bob = Bob::start(home.command(&[&follow[..], &at[..]].concat()));

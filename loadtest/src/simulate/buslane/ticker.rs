@@ -117,7 +117,7 @@ impl Ticker {
             foreground_wait: window.foreground_wait,
             background_wait: window.background_wait,
             sojourn_min: lanes.take_sojourn_min(now),
-            lateness_p99: None,
+            lateness_p95: None,
             seats_busy: window.seats_busy,
             logins_100ms: self.asked.iter().sum(),
             login_budget_per_s: logins.per_s(),

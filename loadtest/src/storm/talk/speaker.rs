@@ -3,8 +3,7 @@
 //! One message of a person is on the way at a time; what is refused goes again with the same client id, before anything behind
 //! it, and its time goes on.
 
-use std::cell::{Cell, RefCell};
-use std::collections::VecDeque;
+use std::cell::RefCell;
 use std::rc::Rc;
 use std::time::{Duration, Instant};
 
@@ -13,8 +12,8 @@ use buslane_client::raw::{FrameReader, Session};
 use buslane_shared::frame::frame;
 use buslane_shared::wire::{self, client_frame, event, message, request, server_frame};
 use bytes::{BufMut, Bytes, BytesMut};
-use tokio::sync::Notify;
 
+use super::outbox::{Letter, Outbox};
 use super::{Shared, lines};
 use crate::storm::fleet::Phone;
 use crate::storm::history::{Continuity, Device, Room};
@@ -39,48 +38,6 @@ const EVENTS_UNSEEN_MAX: u64 = 32;
 /// The first wait after a session was lost, at most; it doubles up to the other one.
 const BACK_OFF_MIN: Duration = Duration::from_millis(500);
 const BACK_OFF_MAX: Duration = Duration::from_secs(20);
-
-/// Where what is due waits for its turn. Cheap to clone.
-#[derive(Debug, Clone, Default)]
-pub struct Outbox(Rc<Waiting>);
-
-#[derive(Debug, Default)]
-struct Waiting {
-    letters: RefCell<VecDeque<Letter>>,
-    changed: Notify,
-    closed: Cell<bool>,
-}
-
-#[derive(Debug, Clone)]
-struct Letter {
-    conversation: u32,
-    number: u32,
-    due: Instant,
-    client_id: Bytes,
-}
-
-impl Outbox {
-    /// A message is due.
-    pub fn put(&self, conversation: u32, number: u32, due: Instant) {
-        let client_id = Bytes::copy_from_slice(uuid::Uuid::now_v7().as_bytes());
-        self.0.letters.borrow_mut().push_back(Letter { conversation, number, due, client_id });
-        self.0.changed.notify_one();
-    }
-
-    /// The run is over.
-    pub fn close(&self) {
-        self.0.closed.set(true);
-        self.0.changed.notify_one();
-    }
-
-    fn pop(&self) -> Option<Letter> {
-        self.0.letters.borrow_mut().pop_front()
-    }
-
-    fn put_back(&self, letter: Letter) {
-        self.0.letters.borrow_mut().push_front(letter);
-    }
-}
 
 /// A person, as the record of the thread knows it.
 #[derive(Debug, Clone, Copy)]
@@ -169,7 +126,7 @@ impl Speaker {
         witness: Witness,
     ) -> Phone {
         let mut talk = Talking { stage, shared, witness, letter: None, next_id: FIRST_ID + 1 };
-        while !self.outbox.0.closed.get() && !talk.stage.stop.is_cancelled() {
+        while !self.outbox.is_closed() && !talk.stage.stop.is_cancelled() {
             let Some(session) = self.session.take() else {
                 self.session = self.come_back(&net, &talk.stage).await;
                 if let Some(session) = &self.session {
@@ -201,7 +158,7 @@ impl Speaker {
     async fn come_back(&mut self, net: &Net, stage: &Stage) -> Option<Session> {
         let mut ceiling = BACK_OFF_MIN;
         loop {
-            if self.outbox.0.closed.get() || stage.stop.is_cancelled() {
+            if self.outbox.is_closed() || stage.stop.is_cancelled() {
                 return None;
             }
             let wait = match self.phone.open(net, Side::Foreground, None, OPEN_LIMIT).await {
@@ -286,7 +243,7 @@ impl Talking {
             return line.end(why);
         }
         loop {
-            if outbox.0.closed.get() {
+            if outbox.is_closed() {
                 return End::Stopped;
             }
             if speaker.is_behind && line.fetching.is_none() && line.fetch_at.is_none() {
@@ -316,7 +273,7 @@ impl Talking {
                     Ok(false) => return line.end("stream"),
                     Err(error) => return line.end(error.name()),
                 },
-                () = outbox.0.changed.notified() => {}
+                () = outbox.changed() => {}
                 () = sleep_until(line.again_at), if line.again_at.is_some() => line.again_at = None,
                 () = sleep_until(line.fetch_at), if line.fetch_at.is_some() => line.fetch_at = None,
                 () = tokio::time::sleep_until(line.ping_at) => {

@@ -80,27 +80,28 @@ fn while_foreground_is_cut_background_has_its_floor_and_nothing_beyond() {
     assert!((0.85..=1.0).contains(&foreground), "{foreground}");
 }
 
+/// The part of the foreground that is admitted, of three times what fits.
+fn admitted(cut: &Cut) -> f64 {
+    f64::from(cut.foreground.below.min(TALK.1) - TALK.0) / f64::from(STEPS) * 3.0
+}
+
 #[test]
 fn foreground_stops_short_of_the_processors_until_background_has_its_floor() {
     let overflow = offered(&[(TALK.0, TALK.1, 3 * FULL), (WAKE.0, WAKE.1, FULL)]);
     let mut admission = Admission::new(SEATS);
-    let starved = Window { background_lacks: 1.0, ..window(&overflow) };
-    for _ in 0..100 {
-        admission.step(&starved);
-    }
-    assert!(admission.trim() <= 0.05, "{}", admission.trim());
-    assert!(admission.step(&starved).cuts_foreground());
-    // A delay does not make less of what is left, and what is lacking in part takes less of it.
-    let slow = Window { foreground_delay: 100 * MS, ..window(&overflow) };
-    let before = admission.trim();
-    admission.step(&slow);
-    assert!(admission.trim() >= before, "{} {before}", admission.trim());
-    for _ in 0..200 {
-        admission.step(&window(&overflow));
-    }
-    assert!(admission.trim() >= 1.0, "{}", admission.trim());
-    admission.step(&Window { background_lacks: 0.1, ..window(&overflow) });
-    assert!(admission.trim() > 0.85, "{}", admission.trim());
+    let usual = admitted(&admission.step(&window(&overflow)));
+    let lacking = |lacks| Window { background_lacks: lacks, ..window(&overflow) };
+    let after = |admission: &mut Admission, ticks, window: &Window<'_>| {
+        (0..ticks).map(|_| admission.step(window)).last().map_or(0.0, |cut| admitted(&cut)) / usual
+    };
+    let little = after(&mut admission, 10, &lacking(0.1));
+    assert!((0.95..1.05).contains(&little), "a little lacks: {little}");
+    let soon = after(&mut admission, 10, &lacking(1.0));
+    assert!((0.8..0.97).contains(&soon), "after 100 ms: {soon}");
+    let in_the_end = after(&mut admission, 1_000, &lacking(1.0));
+    assert!((0.0..0.1).contains(&in_the_end), "{in_the_end}");
+    let again = after(&mut admission, 1_000, &window(&overflow));
+    assert!((0.95..1.1).contains(&again), "{again}");
 }
 
 #[test]

@@ -62,7 +62,7 @@ fn run(
 }
 
 fn late(now: Nanos) -> Facts<'static> {
-    facts(Readings { lateness_p99: Some(50 * MS), ..readings(now) })
+    facts(Readings { lateness_p95: Some(50 * MS), ..readings(now) })
 }
 
 #[test]
@@ -160,7 +160,7 @@ proptest! {
                 orders: &orders,
                 ledger: ledger_ms * MS,
                 ..facts(Readings {
-                    lateness_p99: Some(lateness_ms * MS),
+                    lateness_p95: Some(lateness_ms * MS),
                     background_wait: wait_ms * MS,
                     seats_busy,
                     ..readings(now)

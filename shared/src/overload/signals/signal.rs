@@ -80,7 +80,7 @@ impl Signal {
             Self::ForegroundWait => ms(readings.foreground_wait),
             Self::BackgroundWait => ms(readings.background_wait),
             Self::Sojourn => ms(readings.sojourn_min?),
-            Self::Lateness => ms(readings.lateness_p99?),
+            Self::Lateness => ms(readings.lateness_p95?),
             Self::SeatsBusy => readings.seats_busy,
             Self::Logins => logins,
             Self::Dependency => readings.dependency.and_then(quickness)?,

@@ -7,7 +7,7 @@ fn calm(now: Nanos) -> Readings {
     Readings {
         now,
         sojourn_min: Some(10_000),
-        lateness_p99: Some(100_000),
+        lateness_p95: Some(100_000),
         seats_busy: 0.2,
         login_budget_per_s: 1_000.0,
         dependency: Some(Dependency { rtt_min: 2_000_000, rtt: 3_000_000, timeouts_share: 0.0 }),
@@ -45,8 +45,8 @@ fn every_signal_at_its_limits() {
         judged(|r| r.background_wait = ms(200)),
         judged(|r| r.sojourn_min = Some(ms(3))),
         judged(|r| r.sojourn_min = Some(ms(6))),
-        judged(|r| r.lateness_p99 = Some(ms(4))),
-        judged(|r| r.lateness_p99 = Some(ms(50))),
+        judged(|r| r.lateness_p95 = Some(ms(4))),
+        judged(|r| r.lateness_p95 = Some(ms(50))),
         judged(|r| r.seats_busy = 0.5),
         judged(|r| r.seats_busy = 0.8),
         judged(|r| r.seats_busy = 1.0),
@@ -186,7 +186,7 @@ fn a_surge_of_logins_is_seen_at_once_and_a_load_that_stays_is_none() {
 #[test]
 fn guard_values_of_delay_are_learnt_from_the_calm_after_a_minute() {
     let mut run = Run::new(&Thresholds::default());
-    let late = |r: &mut Readings| r.lateness_p99 = Some(ms(3));
+    let late = |r: &mut Readings| r.lateness_p95 = Some(ms(3));
     assert_eq!(run.hold(59, late).severity, Severity::Guard);
     assert_eq!(run.watch.limits(Signal::Lateness).guard, 2.0);
     assert!(run.hold(2, late).severity < Severity::Guard, "this machine is always 3 ms late");
@@ -203,12 +203,12 @@ fn nothing_is_learnt_under_load_nor_from_a_broken_machine_nor_against_the_operat
     let mut loaded = Run::new(&Thresholds::default());
     loaded.hold(200, |r| {
         r.seats_busy = 0.6;
-        r.lateness_p99 = Some(ms(4));
+        r.lateness_p95 = Some(ms(4));
     });
     assert_eq!(loaded.watch.limits(Signal::Lateness).guard, 2.0);
 
     let mut broken = Run::new(&Thresholds::default());
-    broken.hold(70, |r| r.lateness_p99 = Some(ms(100)));
+    broken.hold(70, |r| r.lateness_p95 = Some(ms(100)));
     assert_eq!(broken.watch.limits(Signal::Lateness), Limits { guard: 8.0, hard: 16.0 });
 
     let set = Limits { guard: 50.0, hard: 100.0 };
