@@ -165,7 +165,11 @@ impl Stream {
             if !self.write(answer).await {
                 return Ok(());
             }
-            if let Some(at) = self.left_alone_until.take() {
+            // What is decided already goes out at once: only what would be read next waits.
+            let is_decided = |queued: &Queued| matches!(queued.plan, Plan::Answer(_) | Plan::Refuse(_));
+            if !self.queued.front().is_some_and(is_decided)
+                && let Some(at) = self.left_alone_until.take()
+            {
                 sleep_until(at).await;
             }
         }

@@ -285,6 +285,9 @@ impl Screen for Wake {
     }
 }
 
+/// As many as in the generation before are expected in the next one, but room is made for no more than this.
+const YOUNG_MAX: usize = 4_096;
+
 /// Somebody whose first packet was judged.
 #[derive(Debug, Clone, Copy)]
 struct Known {
@@ -364,8 +367,9 @@ impl Begun {
         if age < self.limit {
             return;
         }
-        // New ones: cleared ones would keep the room of the largest storm for ever.
-        self.old = std::mem::take(&mut self.young);
+        // A new one: a cleared one would keep the room of the largest storm for ever.
+        let young = HashMap::with_capacity(self.young.len().min(YOUNG_MAX));
+        self.old = std::mem::replace(&mut self.young, young);
         if age >= 2 * self.limit {
             self.old = HashMap::new();
         }

@@ -181,7 +181,6 @@ fn tick(c: &mut Criterion) {
             foreground_backlog: 1_000_000,
             foreground_erlangs: 100.0,
             cpu_share: 0.9,
-            background_lacks: 0.0,
             ledger: 5_000_000_000,
             peers_in_emergency: 0.0,
             orders: &orders,

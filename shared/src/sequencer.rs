@@ -99,17 +99,18 @@ impl Sequencer {
         self.head
     }
 
-    /// Every sequence up to `seq` is on stable storage. Ids beyond the newest [`RECENT_IDS_PER_ROOM`] are forgotten, but
-    /// none that is not durable: the store does not know those yet.
+    /// Every sequence up to `seq` is on stable storage. Of these the newest [`RECENT_IDS_PER_ROOM`] ids are remembered, and
+    /// all that are not durable: the store does not know those yet.
     pub fn committed(&mut self, seq: u64) {
         self.durable = self.durable.max(seq.min(self.head));
-        while self.order.len() > RECENT_IDS_PER_ROOM && self.forgotten < self.durable {
+        while self.durable - self.forgotten > RECENT_IDS_PER_ROOM as u64 {
             if let Some(key) = self.order.pop_front() {
                 self.recent.remove(&key);
             }
             self.forgotten += 1;
         }
-        if self.order.capacity() > SPARE_MAX * RECENT_IDS_PER_ROOM && self.order.len() <= RECENT_IDS_PER_ROOM
+        if self.order.capacity() > SPARE_MAX * RECENT_IDS_PER_ROOM
+            && self.order.len() <= SPARE_MAX / 2 * RECENT_IDS_PER_ROOM
         {
             self.order.shrink_to(RECENT_IDS_PER_ROOM);
             self.recent.shrink_to(RECENT_IDS_PER_ROOM);

@@ -176,7 +176,6 @@ fn a_tick_allocates_nothing_once_it_has_learnt() {
                 foreground_backlog: 0,
                 foreground_erlangs: 10.0,
                 cpu_share: 0.9,
-                background_lacks: 0.0,
                 ledger: 0,
                 peers_in_emergency: 0.0,
                 orders: &orders,

@@ -82,7 +82,15 @@ async fn run(rings: Arc<[Ring]>, n: usize) {
     loop {
         let due = Instant::now() + PERIOD;
         sleep_until(due).await;
-        ring.note(due.elapsed().saturating_sub(TIMER_TICK));
+        // Whoever came in the middle of it would have waited for the rest.
+        let mut late = due.elapsed().saturating_sub(TIMER_TICK);
+        for _ in 0..SAMPLES {
+            ring.note(late);
+            if late < PERIOD {
+                break;
+            }
+            late -= PERIOD;
+        }
     }
 }
 
@@ -109,6 +117,18 @@ mod tests {
             ring.note(Duration::from_micros(100));
         }
         assert_eq!(lateness.p95(), 100_000, "what is over is forgotten");
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_long_stall_counts_for_all_who_came_in_it() {
+        for (stall_ms, expected_ms) in [(0, 0), (45, 0), (75, 24), (500, 449)] {
+            let lateness = Lateness::new(1);
+            let mut probe = Box::pin(lateness.probes().next().unwrap());
+            assert!(futures_util::poll!(&mut probe).is_pending());
+            tokio::time::advance(Duration::from_millis(10 + stall_ms)).await;
+            assert!(futures_util::poll!(&mut probe).is_pending());
+            assert_eq!(lateness.p95(), expected_ms * 1_000_000, "{stall_ms} ms");
+        }
     }
 
     #[tokio::test(start_paused = true)]

@@ -152,7 +152,6 @@ impl Pulse {
             foreground_backlog: window.foreground_backlog,
             foreground_erlangs: window.foreground_erlangs,
             cpu_share: self.processors.busy_share(),
-            background_lacks: self.background_lacks(now),
             ledger: load.gate.ledger_length(now),
             peers_in_emergency: self.peers_in_emergency(now),
             orders: &self.orders.borrow().clone(),
@@ -224,16 +223,6 @@ impl Pulse {
             descriptors: self.stocks.descriptors,
             handshakes: load.handshakes_share(),
         }
-    }
-
-    /// What background lacks of its floor, where somebody wants in.
-    fn background_lacks(&self, now: Instant) -> f64 {
-        let load = &self.node.load;
-        let is_wanted = load.gate.ledger_length(now) > 0
-            || load.handshakes_share() > 0.0
-            || self.asked.iter().any(|asked| *asked > 0);
-        let floor_percent = self.knobs.settings.background.floor_percent;
-        if is_wanted { self.processors.wake_lacks(floor_percent) } else { 0.0 }
     }
 
     /// What the others report, as far as it can be trusted.

@@ -19,12 +19,6 @@ const STAT_TICK: Nanos = 10_000_000;
 /// Thread names in `/proc` have at most 15 bytes.
 const WAKE_THREADS: &str = "buslane-wake";
 
-/// With less of them idle the processors are full: idle time is counted in steps of 10 ms.
-const IDLE_MIN: f64 = 0.05;
-
-/// The share from which on it is this process that keeps them full.
-const OWN_SHARE_FULL: f64 = 0.8;
-
 /// Processor time since the sample before.
 #[derive(Debug, Clone, Copy, PartialEq, Default)]
 pub(crate) struct Processors {
@@ -42,14 +36,6 @@ impl Processors {
     /// Share that is busy, without what runs only when nothing else wants to.
     pub(crate) fn busy_share(&self) -> f64 {
         share(self.all.saturating_sub(self.idle).saturating_sub(self.wake), self.all)
-    }
-
-    /// The part of its floor that the wake port did not get, where it wanted it and this process alone keeps the processors busy.
-    /// Where others do, nothing that this process gives up would come to it.
-    pub(crate) fn wake_lacks(&self, floor_percent: u8) -> f64 {
-        let is_full = share(self.idle, self.all) < IDLE_MIN && self.own_share() >= OWN_SHARE_FULL;
-        let floor = self.all as f64 * f64::from(floor_percent) / 100.0;
-        if is_full && floor > 0.0 { ((floor - self.wake as f64) / floor).clamp(0.0, 1.0) } else { 0.0 }
     }
 
     /// Share that this process uses, without the wake port.
@@ -205,22 +191,6 @@ mod tests {
         assert!((processors.busy_share() - 0.2).abs() < 1e-9);
         assert!((processors.own_share() - 0.15).abs() < 1e-9);
         assert_eq!(Processors::default().busy_share(), 0.0);
-    }
-
-    #[test]
-    fn the_wake_port_lacks_what_this_process_takes_of_its_floor() {
-        let lacks = |idle, wake, own| Processors { all: 1_000, idle, wake, own }.wake_lacks(5);
-        let rows = [
-            ("nothing was left to it", lacks(0, 0, 1_000), 1.0),
-            ("half of it", lacks(0, 25, 975), 0.5),
-            ("it has its floor", lacks(0, 50, 950), 0.0),
-            ("it did not want it", lacks(100, 0, 900), 0.0),
-            ("others keep the processors busy", lacks(0, 0, 600), 0.0),
-        ];
-        for (name, had, expected) in rows {
-            assert!((had - expected).abs() < 1e-9, "{name}: {had}");
-        }
-        assert_eq!(Processors::default().wake_lacks(5), 0.0);
     }
 
     #[test]

@@ -6,9 +6,7 @@
 //! foreground delay.
 //!
 //! Two things differ from a single cut over all levels. Background has a floor: its first `floor` of the budget is never
-//! given to foreground. And while foreground is cut, background gets the floor and nothing beyond it. Where foreground alone keeps
-//! the processors busy, threads of background that run only when nobody else wants to would get nothing of it all the same: another
-//! factor then falls, slowly, until foreground stops short of the processors.
+//! given to foreground. And while foreground is cut, background gets the floor and nothing beyond it.
 //!
 //! `mu` only learns while the node is saturated. A mean of what is completed would sink to the load of a quiet night, and
 //! the first surge of the morning would be cut down to it.
@@ -25,13 +23,6 @@ const KP: f64 = 0.1;
 const KI: f64 = 0.02;
 const TRIM_MIN: f64 = 0.5;
 const TRIM_MAX: f64 = 1.05;
-
-/// How far the budget of foreground falls for the floor of background (a processor is only left for a moment when hardly a seat is
-/// taken), how fast (a tenth in the 100 ms after which its effect is seen), and how fast it comes back.
-const YIELD_MIN: f64 = 0.02;
-const YIELD_FALL: f64 = 0.01;
-const YIELD_RISE: f64 = 0.005;
-
 const STEP_DOWN_MAX: f64 = 0.3;
 const STEP_UP_MAX: f64 = 0.01;
 
@@ -61,8 +52,6 @@ pub struct Window<'a> {
     pub background_max: f64,
     /// What background always has, 0 to 1.
     pub floor: f64,
-    /// The part of its floor of the processors that background did not get though it had work, 0 to 1.
-    pub background_lacks: f64,
 }
 
 /// The controller of the cut.
@@ -74,15 +63,13 @@ pub struct Admission {
     capacity: f64,
     trim: f64,
     error: f64,
-    /// Part of its budget that foreground has, so that background gets its floor.
-    yields: f64,
 }
 
 impl Admission {
     /// For a node with this many seats: each can complete one second of cost in a second.
     pub fn new(seats: u32) -> Self {
         let nominal = f64::from(seats) * SECOND;
-        Self { nominal, capacity: nominal, trim: 1.0, error: 0.0, yields: 1.0 }
+        Self { nominal, capacity: nominal, trim: 1.0, error: 0.0 }
     }
 
     /// The number of seats has changed.
@@ -111,9 +98,8 @@ impl Admission {
         let floor = window.floor * self.capacity * seconds;
         let (foreground, background) = sums(window.offered);
         let room = self.trim * self.capacity * (FOREGROUND_ROOM as f64 / SECOND);
-        let for_foreground = (self.yields * (budget - floor.min(background) + room)
-            - window.foreground_backlog as f64)
-            .max(0.0);
+        let for_foreground =
+            (budget - floor.min(background) + room - window.foreground_backlog as f64).max(0.0);
         let cut = edge(window.offered, 0, BACKGROUND, for_foreground);
         let for_background = if cut.below < BACKGROUND {
             floor
@@ -143,9 +129,6 @@ impl Admission {
         let step = KP * (error - self.error) + KI * error;
         self.error = error;
         self.trim = (self.trim + step.clamp(-STEP_DOWN_MAX, STEP_UP_MAX)).clamp(TRIM_MIN, TRIM_MAX);
-        let lacks = window.background_lacks.clamp(0.0, 1.0);
-        let factor = if lacks > 0.0 { 1.0 - YIELD_FALL * lacks } else { 1.0 + YIELD_RISE };
-        self.yields = (self.yields * factor).clamp(YIELD_MIN, 1.0);
     }
 }
 

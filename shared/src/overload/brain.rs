@@ -45,9 +45,6 @@ pub struct Facts<'a> {
     pub foreground_erlangs: f64,
     /// Share of the processors that is busy, without what runs only when nothing else wants to.
     pub cpu_share: f64,
-    /// The part of its floor of the processors that background did not get though it had work, and though nobody but this process
-    /// keeps them busy.
-    pub background_lacks: f64,
     /// Until the first free place in the slot ledger.
     pub ledger: Nanos,
     /// Share of the other nodes' capacity that is in EMERGENCY.
@@ -180,7 +177,6 @@ impl Brain {
             guard: (guard_ms * 1e6) as Nanos,
             background_max: f64::from(background_seats) / f64::from(self.seats.max(1)),
             floor: self.floor,
-            background_lacks: facts.background_lacks,
         });
         if self.posture() == Posture::Emergency {
             // What nobody misses is off altogether.

@@ -4,14 +4,15 @@
 //!
 //! To read a request and refuse it costs a node some 40 us, most of it in the network: not much less than to serve it. A client that
 //! does not listen could so keep a processor busy with refusals alone. Beyond this bucket its stream is left unread for a moment: the
-//! flow control of QUIC then holds its requests back where they cost nothing, at its own side. Kept as one number, as in
+//! flow control of QUIC then holds its requests back where they cost nothing, at its own side. The bucket is one number, as in
 //! [`super::claims`].
 //!
 //! Where somebody looks and the first request after such a moment is refused again, there is still no place for the session, and one
 //! refusal is enough to know it: it is left unread again at once, and for longer.
 //!
-//! It must never meet somebody who listens: who waits as told with one request is refused once a second, and a phone that comes
-//! online with a full outbox is left unread for about as long as it was told to wait. And it must never keep a session unread for so
+//! It must never meet somebody who listens from the beginning: who waits as told with one request is refused once a second. A phone
+//! that comes online with a full outbox is left unread for about as long as it was told to wait, and for longer where it is refused
+//! right after that. And it must never keep a session unread for so
 //! long that its pings come too late.
 
 use std::ops::RangeInclusive;

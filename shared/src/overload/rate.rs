@@ -9,12 +9,12 @@ use crate::Nanos;
 /// What a login costs before any was measured: handshake, ticket and welcome, with room.
 pub const LOGIN_COST_DEFAULT: Nanos = 500_000;
 
-/// A window with fewer logins says nothing about what one costs.
-const LOGINS_MIN: u32 = 5;
+/// So many logins together say what one costs: windows with fewer are taken together.
+const LOGINS_MIN: u32 = 20;
 
-/// A window with so many logins counts for half of what one is taken to cost, one with a tenth of them for a hundredth: where there
-/// are few of them, most of the time was spent on something else. (Weighed alike, windows of five between two waves of two hundred
-/// made a login of 0.3 ms one of 1 ms, and the slots of the second wave were three times too far apart.)
+/// So many logins count for half of what one is taken to cost. Where there are few of them in a window, most of the time was spent on
+/// something else. (Weighed alike, windows of five between two waves of two hundred made a login of 0.3 ms one of 1 ms, and the slots
+/// of the second wave were three times too far apart.)
 const COST_OF: f64 = 100.0;
 
 /// How much slower the cost rises than it falls. What else the threads did in a window (ending the sessions of a lost network,
@@ -53,6 +53,9 @@ pub struct LoginRate {
     usual: f64,
     per_s_max: f64,
     is_measured: bool,
+    /// Logins that were not enough to say what one costs, and what was spent in their windows.
+    counted: u32,
+    spent: Nanos,
 }
 
 impl LoginRate {
@@ -61,7 +64,7 @@ impl LoginRate {
         let cost = LOGIN_COST_DEFAULT as f64;
         let per_s_max = f64::from(per_s_max.max(1));
         let per_s = (1e9 / cost).min(per_s_max);
-        Self { cost, per_s, usual: per_s, per_s_max, is_measured: false }
+        Self { cost, per_s, usual: per_s, per_s_max, is_measured: false, counted: 0, spent: 0 }
     }
 
     /// The most that is allowed has changed.
@@ -86,19 +89,32 @@ impl LoginRate {
         self.cost as Nanos
     }
 
+    fn learn(&mut self, completed: f64, cost: f64) {
+        if cost <= 0.0 {
+            // The processors' clock has not ticked.
+            return;
+        }
+        let rise = if cost > self.cost { COST_RISE } else { 1.0 };
+        // The first measurement replaces the guess.
+        let gain = if self.is_measured { completed / (completed + COST_OF) * rise } else { 1.0 };
+        self.cost += gain * (cost - self.cost);
+        self.is_measured = true;
+    }
+
     /// Takes a window into account.
     pub fn step(&mut self, window: Window) {
         if window.elapsed == 0 {
             return;
         }
-        if window.completed >= LOGINS_MIN && window.spent > 0 {
-            let cost = window.spent as f64 / f64::from(window.completed);
-            // The first measurement replaces the guess.
-            let weight = f64::from(window.completed).powi(2);
-            let follow = weight / (weight + COST_OF.powi(2)) * if cost > self.cost { COST_RISE } else { 1.0 };
-            let gain = if self.is_measured { follow } else { 1.0 };
-            self.cost += gain * (cost - self.cost);
-            self.is_measured = true;
+        // Where there was none, what was spent was not spent on them.
+        if window.completed > 0 {
+            self.counted = self.counted.saturating_add(window.completed);
+            self.spent = self.spent.saturating_add(window.spent);
+        }
+        if self.counted >= LOGINS_MIN {
+            let completed = f64::from(std::mem::take(&mut self.counted));
+            let spent = std::mem::take(&mut self.spent) as f64;
+            self.learn(completed, spent / completed);
         }
         let available = window.available.max(window.floor) as f64;
         let per_s = available / self.cost * (1e9 / window.elapsed as f64);
@@ -155,16 +171,16 @@ mod tests {
         for _ in 0..10 {
             rate.step(window(5, 19 * MS, 90 * MS));
         }
-        assert!(rate.cost() < 400_000, "{}", rate.cost());
+        assert!(rate.cost() < 450_000, "{}", rate.cost());
         for _ in 0..3 {
             rate.step(window(200, 60 * MS, 90 * MS));
         }
-        assert!(rate.cost() < 310_000, "{}", rate.cost());
+        assert!(rate.cost() < 330_000, "{}", rate.cost());
         // The first of a wave have to wait until the sessions are gone that were lost.
         for _ in 0..3 {
             rate.step(window(60, 90 * MS, 90 * MS));
         }
-        assert!(rate.cost() < 400_000, "{}", rate.cost());
+        assert!(rate.cost() < 450_000, "{}", rate.cost());
     }
 
     #[test]
@@ -178,6 +194,16 @@ mod tests {
             rate.step(window(200, 60 * MS, 90 * MS));
         }
         assert!(rate.cost() < 310_000, "{}", rate.cost());
+    }
+
+    #[test]
+    fn a_small_node_learns_too() {
+        let mut rate = settled(window(4, 2 * MS, 90 * MS));
+        assert!((480_000..520_000).contains(&rate.cost()), "{}", rate.cost());
+        for _ in 0..100 {
+            rate.step(window(4, 15 * MS, 90 * MS));
+        }
+        assert!(rate.cost() > 1_000_000, "{}", rate.cost());
     }
 
     #[test]

@@ -24,7 +24,7 @@ const WATCH_EVERY: Duration = Duration::from_secs(1);
 const STUCK_CHECKS_MAX: u32 = 10;
 
 /// How long entries stay in memory at most, as long as they are worth a file.
-const WRITE_OUT_EVERY: Duration = Duration::from_secs(10);
+const WRITE_OUT_EVERY: Duration = Duration::from_secs(30);
 
 /// What is not worth a file: less than this in all memory tables together stays where it is.
 const WRITE_OUT_BYTES_MIN: u64 = 4 * 1024 * 1024;

@@ -139,8 +139,6 @@ impl Ticker {
             foreground_backlog: window.foreground_backlog,
             foreground_erlangs: window.foreground_erlangs,
             cpu_share: readings.front,
-            // Here background has its floor whatever foreground does.
-            background_lacks: 0.0,
             ledger: logins.ledger_length(now),
             peers_in_emergency: 0.0,
             orders: &self.orders,

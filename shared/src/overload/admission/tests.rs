@@ -29,7 +29,6 @@ fn window(offered: &Offered) -> Window<'_> {
         guard: 2 * MS,
         background_max: 1.0,
         floor: 0.05,
-        background_lacks: 0.0,
     }
 }
 
@@ -78,30 +77,6 @@ fn while_foreground_is_cut_background_has_its_floor_and_nothing_beyond() {
     assert!((0.03..0.06).contains(&background), "{background}");
     let foreground = f64::from(cut.foreground.below - TALK.0) / f64::from(STEPS) * 9.0;
     assert!((0.85..=1.0).contains(&foreground), "{foreground}");
-}
-
-/// The part of the foreground that is admitted, of three times what fits.
-fn admitted(cut: &Cut) -> f64 {
-    f64::from(cut.foreground.below.min(TALK.1) - TALK.0) / f64::from(STEPS) * 3.0
-}
-
-#[test]
-fn foreground_stops_short_of_the_processors_until_background_has_its_floor() {
-    let overflow = offered(&[(TALK.0, TALK.1, 3 * FULL), (WAKE.0, WAKE.1, FULL)]);
-    let mut admission = Admission::new(SEATS);
-    let usual = admitted(&admission.step(&window(&overflow)));
-    let lacking = |lacks| Window { background_lacks: lacks, ..window(&overflow) };
-    let after = |admission: &mut Admission, ticks, window: &Window<'_>| {
-        (0..ticks).map(|_| admission.step(window)).last().map_or(0.0, |cut| admitted(&cut)) / usual
-    };
-    let little = after(&mut admission, 10, &lacking(0.1));
-    assert!((0.95..1.05).contains(&little), "a little lacks: {little}");
-    let soon = after(&mut admission, 10, &lacking(1.0));
-    assert!((0.8..0.97).contains(&soon), "after 100 ms: {soon}");
-    let in_the_end = after(&mut admission, 1_000, &lacking(1.0));
-    assert!((0.0..0.1).contains(&in_the_end), "{in_the_end}");
-    let again = after(&mut admission, 1_000, &window(&overflow));
-    assert!((0.95..1.1).contains(&again), "{again}");
 }
 
 #[test]

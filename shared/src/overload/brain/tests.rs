@@ -37,7 +37,6 @@ fn facts(readings: Readings) -> Facts<'static> {
         foreground_backlog: 0,
         foreground_erlangs: 0.0,
         cpu_share: 0.1,
-        background_lacks: 0.0,
         ledger: 0,
         peers_in_emergency: 0.0,
         orders: &NO_ORDERS,
