@@ -159,6 +159,7 @@ impl Core {
             sender: call.user.clone(),
             device: call.device,
             client_id,
+            after: None,
             what: What::Change(ask.clone()),
             parent: call.parent,
         };

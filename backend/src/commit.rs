@@ -43,7 +43,8 @@ impl Core {
             let as_of = room.lock().sequencer.durable();
             let found = self.engine.find(room.id, &received.sender, received.client_id);
             let lookup = Lookup { as_of, found: found.map_err(refuse::not_done)? };
-            let ready = Ready { key, epoch, lookup, now_ms: self.now_ms() };
+            let in_order = self.follows(room, &received)?;
+            let ready = Ready { key, epoch, lookup, in_order, now_ms: self.now_ms() };
             let submitted = room.submit(&*self.engine, &self.epochs, received, place, &ready);
             match submitted.inspect_err(|refusal| order.fail(refusal.code.name()))? {
                 Submitted::Pending { receipt, start } => {
@@ -66,6 +67,16 @@ impl Core {
             }
         }
         Err(Refusal::new(Code::Busy, "the room is changing too fast; try again"))
+    }
+
+    /// Whether the room has what a message is to follow. It was sent before this one, so whatever became of it became of it by now.
+    fn follows(&self, room: &Room, received: &Received) -> Result<bool, Refusal> {
+        let Some(before) = received.after else { return Ok(true) };
+        if room.lock().sequencer.remembers(&(received.sender.clone(), before)) {
+            return Ok(true);
+        }
+        let found = self.engine.find(room.id, &received.sender, before).map_err(refuse::not_done)?;
+        Ok(found.is_some())
     }
 
     /// The receipt of a message that is in the log.

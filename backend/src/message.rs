@@ -48,6 +48,8 @@ pub(crate) struct Received {
     pub(crate) sender: UserId,
     pub(crate) device: DeviceId,
     pub(crate) client_id: ClientId,
+    /// What has to be in the room first, of the same sender.
+    pub(crate) after: Option<ClientId>,
     pub(crate) what: What,
     /// The span of who asks for it.
     pub(crate) parent: Context,
@@ -71,6 +73,7 @@ impl Received {
             sender: call.user.clone(),
             device: call.device,
             client_id: parse_client_id(&send.client_id)?,
+            after: parse_after(&send.after)?,
             what: What::Message { mentions, body: send.body },
             parent: call.parent,
         })
@@ -85,6 +88,12 @@ pub(crate) fn parse_room(bytes: &Bytes) -> Result<RoomId, Refusal> {
 /// The client id of a request.
 pub(crate) fn parse_client_id(bytes: &Bytes) -> Result<ClientId, Refusal> {
     ClientId::try_from(bytes).map_err(|e| Refusal::field("client_id", e))
+}
+
+/// What a send is to follow, where it says so.
+fn parse_after(bytes: &Bytes) -> Result<Option<ClientId>, Refusal> {
+    let id = (!bytes.is_empty()).then(|| ClientId::try_from(bytes));
+    id.transpose().map_err(|e| Refusal::field("after", e))
 }
 
 /// One user name of a request.
@@ -110,7 +119,7 @@ pub(crate) struct Authorised {
 impl Authorised {
     /// Gives the message its place. The place is only taken when it is sealed.
     pub(crate) fn sequence(self, seq: u64, sent_at_ms: UnixMs) -> Sequenced {
-        let Received { room, sender, device, client_id, what, parent } = self.received;
+        let Received { room, sender, device, client_id, what, parent, .. } = self.received;
         let header = RecordHeader { room, seq, sender, client_id, sent_at_ms };
         let (mentions, content) = match (what, &self.event) {
             (What::Message { mentions, body }, _) => (mentions, Some(stored_body::Content::Body(body))),

@@ -91,6 +91,8 @@ pub(crate) struct Ready<'a> {
     pub(crate) key: &'a RoomKey,
     pub(crate) epoch: Epoch,
     pub(crate) lookup: Lookup,
+    /// What the message is to follow is in the room.
+    pub(crate) in_order: bool,
     pub(crate) now_ms: UnixMs,
 }
 
@@ -196,6 +198,7 @@ impl Room {
             Decision::Next(_) if epochs.now(self.id) != Some(ready.epoch) => {
                 return Ok(Submitted::LookAgain(received, place));
             }
+            Decision::Next(_) if !ready.in_order => return Err(Refusal::of(Code::OutOfOrder)),
             Decision::Next(seq) => seq,
             Decision::Known(known) if known.durable => {
                 let receipt = Receipt { seq: known.seq, sent_at_ms: known.sent_at_ms, duplicate: true };

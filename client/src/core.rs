@@ -149,7 +149,13 @@ impl Core {
         mentions: Vec<String>,
     ) -> Result<Outgoing, Error> {
         self.check_send(&body, &mentions)?;
-        let send = wire::Send { room: room.to_wire(), client_id: client_id.to_wire(), body, mentions };
+        let send = wire::Send {
+            room: room.to_wire(),
+            client_id: client_id.to_wire(),
+            body,
+            mentions,
+            after: Bytes::new(),
+        };
         let (reply, wait) = oneshot::channel();
         let on_disk = {
             let mut outbox = self.outbox.lock();

@@ -115,9 +115,9 @@ pub struct Options {
     pub first_login: FirstLogin,
     /// Sends without an answer, over all rooms: 1..=256.
     pub in_flight: usize,
-    /// Sends without an answer in one room: 1..=256. With 1 (the default) the order of a room is the order of the sends
-    /// whatever happens. With more, sends are pipelined: faster by far over a long way, and in order as well unless the server
-    /// refuses a message for a time (busy, rate limit) and has already taken the ones behind it.
+    /// Sends without an answer in one room: 1..=256; 1 is the default. With more, sends are pipelined: faster by far over a long way. The
+    /// order of a room is the order of the sends all the same: each names the one in front of it, and the server takes it after that
+    /// alone. A message that has failed and that the app retries takes its place when it is taken. (A server older than this field does not look at it: there, what is refused for a time may be overtaken.)
     pub in_flight_per_room: usize,
     /// Bound of the outbox in messages, the failed ones included.
     pub outbox_messages_max: usize,

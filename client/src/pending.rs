@@ -1,14 +1,16 @@
 //! The outbox's decisions: which message goes next, and what becomes of it. Pure: `now` is an argument.
 //!
 //! Each room is a queue in the order of the sends. A room that was told to wait waits as a whole, so that nothing
-//! overtakes. A message whose outcome is unknown goes again, under the same client id, before anything behind it. While the
+//! overtakes. Where several of a room are under way, each names the one in front of it, and the server takes it after that one alone: so
+//! a refusal of one cannot be overtaken by those behind it either. A message whose outcome is unknown goes again, under the same client id, before anything behind it. While the
 //! server is in an emergency second tries have a budget: they are what keeps an overloaded server overloaded.
 
-use std::collections::{HashMap, VecDeque};
+use std::collections::{BTreeSet, HashMap, VecDeque};
 use std::time::{Duration, Instant};
 
 use buslane_shared::id::{ClientId, RoomId};
 use buslane_shared::overload::retry::{RETRY_SHARE, RetryBudget};
+use buslane_shared::refusal::Code;
 use buslane_shared::wire;
 use tokio::sync::oneshot;
 
@@ -62,6 +64,10 @@ struct Entry {
     /// It was sent at least once and no answer is known: the server may have it.
     maybe_sent: bool,
     refusals: u32,
+    /// It was last sent as one that follows another.
+    follows: bool,
+    /// It was refused for no reason but that the one in front of it was: to send it again is no second try.
+    held_back: bool,
     /// Since when the server puts it off for lack of capacity.
     put_off_since: Option<Instant>,
     failure: Option<Refused>,
@@ -88,7 +94,10 @@ impl Entry {
 struct RoomQueue {
     /// Ordinals that are not in flight, ascending.
     waiting: VecDeque<u64>,
-    flying: usize,
+    flying: BTreeSet<u64>,
+    /// How many may be in flight after a refusal: one, and one more with each receipt, so that those behind a refused message are not
+    /// sent in vain. `None`: as many as ever.
+    window: Option<usize>,
     retry_at: Option<Instant>,
     /// It stands in the round.
     listed: bool,
@@ -183,6 +192,8 @@ impl Pending {
             stage: Stage::Storing,
             maybe_sent: false,
             refusals: 0,
+            follows: false,
+            held_back: false,
             put_off_since: None,
             failure: None,
             reply: Some(reply),
@@ -210,6 +221,8 @@ impl Pending {
             stage,
             maybe_sent: true,
             refusals: 0,
+            follows: false,
+            held_back: false,
             put_off_since: None,
             failure,
             reply: None,
@@ -253,7 +266,8 @@ impl Pending {
         self.entries.get_mut(&ordinal)?.on_stored.take()
     }
 
-    /// The next message to send, if there is one: rooms take turns, each within its own order.
+    /// The next message to send, if there is one: rooms take turns, each within its own order. It names the one in front of it if that
+    /// is in flight.
     pub fn next(&mut self, now: Instant) -> Option<(u64, wire::Send)> {
         if self.flying >= self.bounds.in_flight {
             return None;
@@ -262,7 +276,8 @@ impl Pending {
         while let Some(room) = self.round.pop_front() {
             let Some(queue) = self.rooms.get_mut(&room) else { continue };
             queue.listed = false;
-            if queue.flying >= self.bounds.in_flight_per_room {
+            let most = self.bounds.in_flight_per_room;
+            if queue.flying.len() >= queue.window.map_or(most, |window| window.min(most)) {
                 continue;
             }
             let Some(&ordinal) = queue.waiting.front() else { continue };
@@ -272,18 +287,24 @@ impl Pending {
             }
             let nanos = now.saturating_duration_since(self.born).as_nanos();
             let nanos = u64::try_from(nanos).unwrap_or(u64::MAX);
-            if !entry.maybe_sent && entry.put_off_since.is_none() {
+            if entry.held_back {
+                entry.held_back = false;
+            } else if !entry.maybe_sent && entry.put_off_since.is_none() {
                 self.retries.on_first_try(nanos);
             } else if self.thrifty && !self.retries.may_retry(nanos) {
                 self.delay(room, now + BUDGET_WAIT);
                 continue;
             }
             queue.waiting.pop_front();
-            queue.flying += 1;
+            let in_front = queue.flying.range(..ordinal).next_back().copied();
+            queue.flying.insert(ordinal);
             self.flying += 1;
             entry.stage = Stage::Flying;
             entry.maybe_sent = true;
-            let send = entry.send.clone();
+            entry.follows = in_front.is_some();
+            let mut send = entry.send.clone();
+            let in_front = in_front.and_then(|ordinal| self.entries.get(&ordinal));
+            send.after = in_front.map(|entry| entry.client_id.to_wire()).unwrap_or_default();
             self.list(room);
             return Some((ordinal, send));
         }
@@ -297,7 +318,11 @@ impl Pending {
 
     /// The receipt is there.
     pub fn sent(&mut self, ordinal: u64) -> Option<Finished> {
-        self.land(ordinal)?;
+        let room = self.land(ordinal)?;
+        if let Some(queue) = self.rooms.get_mut(&room) {
+            let more = queue.window.map(|window| window + 1);
+            queue.window = more.filter(|window| *window < self.bounds.in_flight_per_room);
+        }
         self.remove(ordinal)
     }
 
@@ -307,7 +332,12 @@ impl Pending {
         let Some(entry) = self.entries.get_mut(&ordinal) else { return AfterRefusal::Unknown };
         // An earlier try may have been stored, whatever this one was told.
         entry.maybe_sent |= refused.maybe_applied;
-        let patient = if refused.busy.is_some() {
+        entry.held_back = refused.code == Code::OutOfOrder && entry.follows;
+        let is_held_back = entry.held_back;
+        let patient = if is_held_back {
+            // As often as the one in front of it is refused, and that has its bound.
+            true
+        } else if refused.busy.is_some() {
             now < *entry.put_off_since.get_or_insert(now) + PATIENCE
         } else {
             entry.refusals += 1;
@@ -316,7 +346,13 @@ impl Pending {
         if refused.retryable && patient {
             entry.stage = Stage::Waiting;
             self.wait(room, ordinal);
-            self.delay(room, now + wait);
+            if !is_held_back {
+                // Otherwise the time of the one in front is the time of all.
+                self.delay(room, now + wait);
+            }
+            if let Some(queue) = self.rooms.get_mut(&room) {
+                queue.window = Some(1);
+            }
             return AfterRefusal::Again;
         }
         entry.stage = Stage::Failed;
@@ -351,7 +387,7 @@ impl Pending {
             self.wait(room, ordinal);
         }
         for queue in self.rooms.values_mut() {
-            queue.flying = 0;
+            queue.flying.clear();
         }
         self.flying = 0;
     }
@@ -377,7 +413,7 @@ impl Pending {
         if self.entries.get(&ordinal)?.stage == Stage::Storing { self.remove(ordinal) } else { None }
     }
 
-    /// Gives a failed message another chance; its ordinal and content, to be stored as waiting again.
+    /// Gives a failed message another chance, wherever in its room that is now: those that were sent after it may have gone before; its ordinal and content, to be stored as waiting again.
     pub fn retry(&mut self, client_id: ClientId) -> Option<(u64, RoomId, wire::Send)> {
         let ordinal = *self.by_client.get(&client_id)?;
         let entry = self.entries.get_mut(&ordinal)?;
@@ -438,7 +474,7 @@ impl Pending {
         let room = entry.room;
         self.flying = self.flying.saturating_sub(1);
         if let Some(queue) = self.rooms.get_mut(&room) {
-            queue.flying = queue.flying.saturating_sub(1);
+            queue.flying.remove(&ordinal);
         }
         self.list(room);
         Some(room)
@@ -452,7 +488,7 @@ impl Pending {
             if let Ok(at) = queue.waiting.binary_search(&ordinal) {
                 queue.waiting.remove(at);
             }
-            if queue.waiting.is_empty() && queue.flying == 0 {
+            if queue.waiting.is_empty() && queue.flying.is_empty() {
                 self.rooms.remove(&entry.room);
                 self.delayed.retain(|room| *room != entry.room);
             } else {

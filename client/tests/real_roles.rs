@@ -320,6 +320,29 @@ async fn an_app_that_does_not_listen_catches_up_when_it_does() {
     up.stop().await;
 }
 
+/// Those behind a refused message come to a bucket that has filled again meanwhile.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_message_that_is_refused_for_a_time_is_not_overtaken_by_those_under_way() {
+    let folder = tempfile::tempdir().unwrap();
+    let mut site = Site::new(folder.path());
+    site.limits.user_sends_per_s = 500;
+    site.limits.user_sends_burst = 20;
+    let up = site.up(|_| {}).await;
+    let pipeline = Options { in_flight: 200, in_flight_per_room: 200, ..up.options("bob") };
+    let (alice, bob) = (connected(up.options("alice")).await, connected(pipeline).await);
+    let room = alice.room_direct(bob.user()).await.unwrap().id;
+    let count = 400;
+    for n in 0..count {
+        bob.send(room, n.to_string()).await.unwrap();
+    }
+    eventually("all sent", || bob.outbox().is_empty()).await;
+    let heard = messages(&mut alice.events(), count).await;
+    assert_eq!(texts(&heard), (0..count).map(|n| n.to_string()).collect::<Vec<_>>());
+    alice.close().await;
+    bob.close().await;
+    up.stop().await;
+}
+
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_device_whose_state_is_identity_only_is_the_same_device() {
     let folder = tempfile::tempdir().unwrap();

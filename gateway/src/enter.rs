@@ -13,6 +13,7 @@ use buslane_shared::id::{DeviceId, UserId};
 use buslane_shared::mark::{Kind, Mark, MarkError, NodeTag, PASS_LIFE_MS, Use};
 use buslane_shared::proof::{PROOF_KEY_BYTES, gate_proof_holds};
 use buslane_shared::refusal::{Code, Refusal};
+use buslane_shared::slots::Asker;
 use buslane_shared::token::{KeyRing, Purpose, TokenError};
 use buslane_shared::wire;
 use bytes::Bytes;
@@ -20,7 +21,7 @@ use bytes::Bytes;
 use crate::arrival::class;
 use crate::gate::{Gate, Peer};
 use crate::limits::too_often;
-use crate::managers::{Managers, fresh_nonce, loads};
+use crate::managers::{Managers, loads};
 use crate::shed::{self, Lane, Slot, Verdict};
 
 /// When there is no session manager, or nothing has come from the backend yet: a restart takes about this long.
@@ -85,8 +86,9 @@ fn give(
     let chosen = choose(&proven.user, &nodes);
     let first = chosen.first().ok_or_else(nobody_serves)?;
     // Only who has proved to be a device of this system is given a place in a ledger, or a stranger could fill it.
-    admit(gate, peer, keys, lane, &first.name, &request.slot, now_ms)?;
-    let passes = passes(gate, keys, lane, now_ms);
+    let asker = Asker::of(proven.device);
+    admit(gate, peer, keys, lane, &first.name, (&request.slot, asker), now_ms)?;
+    let passes = passes(gate, keys, lane, asker, now_ms);
     ticket(gate, keys, proven, &chosen, now_ms, traced)
         .map(|ticket| wire::Ticket { passes: Some(passes), ..ticket })
 }
@@ -112,7 +114,7 @@ fn admit(
     keys: &KeyRing,
     lane: Lane,
     node: &str,
-    slot: &Bytes,
+    (slot, asker): (&Bytes, Asker),
     now_ms: UnixMs,
 ) -> Result<(), Refusal> {
     let loads = loads(&gate.feed);
@@ -123,9 +125,12 @@ fn admit(
     let verdict = shed::decide(lane, Managers::standing(&loads, node), slot_is);
     metrics::counter!("buslane_gateway_enters_total", "lane" => lane.name(), "verdict" => verdict.name())
         .increment(1);
+    if slot_is == Slot::Due {
+        gate.managers.on_slot(node, asker);
+    }
     match verdict {
         Verdict::Ticket => Ok(()),
-        Verdict::Defer => Err(gate.managers.defer(&loads, node, keys, now_ms)),
+        Verdict::Defer => Err(gate.managers.defer(&loads, node, keys, asker, now_ms)),
         Verdict::Wait(wait_ms) => Err(gate.managers.wait(&loads, node, slot, wait_ms)),
         Verdict::BadSlot => Err(Refusal::of(Code::BadSlot)),
     }
@@ -166,9 +171,11 @@ fn spend(gate: &Gate, peer: &Peer, slot: &Bytes, now_ms: UnixMs) -> Slot {
 }
 
 /// Passes for the next connections; none where no key is valid, which the next step finds too.
-fn passes(gate: &Gate, keys: &KeyRing, lane: Lane, now_ms: UnixMs) -> wire::Passes {
-    let make = |_| keys.marks().make(&Mark::pass(class(lane), now_ms, fresh_nonce()), now_ms);
-    let marks = (0..gate.passes_per_batch).filter_map(make);
+fn passes(gate: &Gate, keys: &KeyRing, lane: Lane, asker: Asker, now_ms: UnixMs) -> wire::Passes {
+    // Two batches of one moment differ.
+    let [first] = clock::random();
+    let nonces = (0..gate.passes_per_batch).zip(0..).map(|(_, n)| Mark::nonce(asker, first.wrapping_add(n)));
+    let marks = nonces.filter_map(|nonce| keys.marks().make(&Mark::pass(class(lane), now_ms, nonce), now_ms));
     let marks: Vec<Bytes> = marks.map(|mark| Bytes::copy_from_slice(&mark)).collect();
     metrics::counter!("buslane_gateway_passes_total", "lane" => lane.name()).increment(marks.len() as u64);
     wire::Passes { marks, valid_ms: u32::try_from(PASS_LIFE_MS).unwrap_or(u32::MAX) }

@@ -12,7 +12,7 @@ use buslane_chassis::feed::{Feed, Loads};
 use buslane_shared::mark::{Mark, NodeTag};
 use buslane_shared::overload::posture::Report;
 use buslane_shared::refusal::{Busy, Refusal};
-use buslane_shared::slots::{Grant, Ledger};
+use buslane_shared::slots::{Asker, Grant, Ledger, Rates};
 use buslane_shared::token::KeyRing;
 use buslane_shared::{Nanos, UnixMs};
 use bytes::Bytes;
@@ -51,16 +51,16 @@ impl Managers {
     }
 
     /// Puts somebody off who wants to a manager that is full.
-    pub fn defer(&self, loads: &Loads, node: &str, keys: &KeyRing, now_ms: UnixMs) -> Refusal {
+    pub fn defer(&self, loads: &Loads, node: &str, keys: &KeyRing, asker: Asker, now_ms: UnixMs) -> Refusal {
         let report = loads.of(node).map(|heard| heard.report);
         let granted = report.as_ref().and_then(|report| {
             let random = u32::from_le_bytes(clock::random());
             let now = self.nanos();
-            let grant = self.grant(node, report, loads.gateways(), now, random)?;
-            let at_ms = now_ms.saturating_add(grant.wait_ms(now).into());
-            let tolerance_ms = self.settings.tolerance_ms;
+            let grant = self.grant(node, report, loads.gateways(), asker, now, random)?;
+            let at_ms = grant.at_ms(now, now_ms);
+            let (lane, to) = (class(Lane::Background), NodeTag::of(node));
             let slot =
-                Mark::slot(class(Lane::Background), NodeTag::of(node), at_ms, tolerance_ms, fresh_nonce());
+                Mark::slot_for(lane, to, at_ms, &grant, Some(asker), u32::from_le_bytes(clock::random()));
             Some((grant.wait_ms(now), keys.marks().make(&slot, now_ms)?))
         });
         let what = if granted.is_some() { "given" } else { "beyond_horizon" };
@@ -69,6 +69,12 @@ impl Managers {
             Some((wait_ms, slot)) => busy(report.as_ref(), wait_ms, Bytes::copy_from_slice(&slot)),
             None => busy(report.as_ref(), self.later_ms(), Bytes::new()),
         }
+    }
+
+    /// Somebody has come in the slot that was given to him: it is not told again.
+    pub fn on_slot(&self, node: &str, asker: Asker) {
+        let now = self.nanos();
+        self.ledgers.lock().get_mut(node).map(|ledger| ledger.redeem(asker, now));
     }
 
     /// Lets somebody who is early wait for the rest of the time.
@@ -83,7 +89,15 @@ impl Managers {
     }
 
     /// Our part of the next free place at a manager, behind all that it has promised itself.
-    fn grant(&self, node: &str, report: &Report, gateways: u32, now: Nanos, random: u32) -> Option<Grant> {
+    fn grant(
+        &self,
+        node: &str,
+        report: &Report,
+        gateways: u32,
+        asker: Asker,
+        now: Nanos,
+        random: u32,
+    ) -> Option<Grant> {
         let Slots { fill, horizon_ms, tolerance_ms } = self.settings;
         let mut ledgers = self.ledgers.lock();
         let fresh = || Ledger::new(fill, nanos(horizon_ms), nanos(tolerance_ms));
@@ -92,8 +106,10 @@ impl Managers {
             None => ledgers.entry(node.to_owned()).or_insert_with(fresh),
         };
         ledger.advance(now.saturating_add(nanos(report.ledger_ms)));
-        let per_s = report.background_per_s / f64::from(gateways.max(1));
-        ledger.grant(now, 1.0, per_s, random)
+        let part = f64::from(gateways.max(1));
+        let rates =
+            Rates { now: report.background_per_s / part, later: report.background_later_per_s / part };
+        ledger.grant_to(Some(asker), now, 1.0, rates, random)
     }
 
     /// A time without a promise, spread so that those who were put off together do not return together.
@@ -110,11 +126,6 @@ impl Managers {
 /// The manager to which a user is sent, and how loaded all of them are.
 pub fn loads(feed: &Feed) -> std::sync::Arc<Loads> {
     feed.loads().borrow().clone()
-}
-
-/// Random bits that tell a mark from others.
-pub fn fresh_nonce() -> u32 {
-    u32::from_le_bytes(clock::random())
 }
 
 fn busy(report: Option<&Report>, wait_ms: u32, slot: Bytes) -> Refusal {
@@ -139,11 +150,16 @@ mod tests {
     const SECOND: Nanos = 1_000_000_000;
 
     fn report(background_per_s: f64, ledger_ms: u32) -> Report {
-        Report { posture: Posture::Emergency, level: 640, background_per_s, ledger_ms, order: None, no: 1 }
+        let posture = Posture::Emergency;
+        Report { posture, level: 640, background_per_s, ledger_ms, no: 1, ..Report::default() }
     }
 
     fn last_of(managers: &Managers, report: &Report, gateways: u32, count: u32) -> Nanos {
-        (0..count).filter_map(|n| managers.grant("m1", report, gateways, 0, n)).last().unwrap().at
+        (0..count)
+            .filter_map(|n| managers.grant("m1", report, gateways, Asker::from_bits(n), 0, n))
+            .last()
+            .unwrap()
+            .at
     }
 
     #[test]
@@ -156,13 +172,27 @@ mod tests {
         assert!(behind > 5 * SECOND, "{behind}");
     }
 
+    /// In a storm a manager takes its floor. Phones that are put off to the other side of it must not be counted out by that.
+    #[test]
+    fn what_is_far_away_is_spaced_by_what_the_manager_takes_in_the_calm() {
+        let in_a_storm = |later, count| {
+            let report = Report { background_later_per_s: later, ..report(25.0, 0) };
+            last_of(&Managers::new(Slots::default()), &report, 1, count)
+        };
+        let (near, as_now) = (in_a_storm(500.0, 400), in_a_storm(0.0, 5_000));
+        assert!(near.abs_diff(17 * SECOND) < SECOND, "400 at 23.75 a second: {near}");
+        assert!(as_now.abs_diff(210 * SECOND) < 2 * SECOND, "a manager that says nothing of it: {as_now}");
+        let far = in_a_storm(500.0, 5_000);
+        assert!(far.abs_diff(29 * SECOND + SECOND / 2) < SECOND, "475, and 4,525 at 475 a second: {far}");
+    }
+
     #[test]
     fn each_manager_has_a_ledger_of_its_own_and_an_empty_one_is_forgotten() {
         let managers = Managers::new(Slots::default());
         last_of(&managers, &report(1.0, 0), 1, 10);
-        let other = managers.grant("m2", &report(1.0, 0), 1, 0, 0).unwrap();
+        let other = managers.grant("m2", &report(1.0, 0), 1, Asker::from_bits(0), 0, 0).unwrap();
         assert!(other.at < 2 * SECOND);
-        managers.grant("m3", &report(0.0, 0), 1, 0, 0);
+        managers.grant("m3", &report(0.0, 0), 1, Asker::from_bits(0), 0, 0);
         managers.sweep();
         assert!(managers.ledgers.lock().contains_key("m1") && !managers.ledgers.lock().contains_key("m3"));
     }
@@ -170,7 +200,7 @@ mod tests {
     #[test]
     fn beyond_the_horizon_there_is_a_time_and_no_promise() {
         let managers = Managers::new(Slots { horizon_ms: 10_000, ..Slots::default() });
-        assert_eq!(managers.grant("m1", &report(0.01, 0), 1, 0, 0), None);
+        assert_eq!(managers.grant("m1", &report(0.01, 0), 1, Asker::from_bits(0), 0, 0), None);
         for _ in 0..100 {
             assert!((5_000..=10_000).contains(&managers.later_ms()));
         }

@@ -144,16 +144,7 @@ mod tests {
     #[test]
     fn a_manager_is_full_in_an_emergency_and_while_others_wait_for_their_slots() {
         use Posture::{Emergency, Guard, Normal, Recovery};
-        let standing = |posture, ledger_ms| {
-            Manager::of(&Report {
-                posture,
-                level: 1024,
-                background_per_s: 1.0,
-                ledger_ms,
-                order: None,
-                no: 1,
-            })
-        };
+        let standing = |posture, ledger_ms| Manager::of(&Report { posture, ledger_ms, ..Report::default() });
         for posture in [Normal, Guard, Recovery] {
             assert_eq!(standing(posture, 0), Manager::Open, "{posture:?}");
             assert_eq!(standing(posture, 1), Manager::Full, "{posture:?}");

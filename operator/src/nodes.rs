@@ -160,14 +160,7 @@ mod tests {
     #[tokio::test(start_paused = true)]
     async fn what_the_backend_passes_on_grows_old() {
         let begun = Instant::now();
-        let report = Report {
-            posture: Posture::Guard,
-            level: 900,
-            background_per_s: 1.0,
-            ledger_ms: 0,
-            order: Some(3),
-            no: 1,
-        };
+        let report = Report { posture: Posture::Guard, level: 900, order: Some(3), ..Report::default() };
         let heard = Heard { report, at: begun };
         let node = wire::Node { name: "sm2".into(), sessions: 7, ..wire::Node::default() };
         let at = |ms| passed_on(&node, Some(&heard), begun + Duration::from_millis(ms));

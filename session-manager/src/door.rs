@@ -11,6 +11,7 @@ use std::time::Duration;
 
 use buslane_chassis::clock;
 use buslane_shared::mark::{Kind, Lane, MARK_BYTES, Mark, Use, Used, identity};
+use buslane_shared::overload::logins::Places;
 use buslane_shared::refusal::Code;
 use dashmap::DashMap;
 use dashmap::mapref::entry::Entry;
@@ -136,10 +137,31 @@ type Origin = (IpAddr, bool);
 pub(crate) struct UnderWay {
     count: AtomicUsize,
     count_max: usize,
+    /// Places that are kept for slots.
+    kept_for_slots: usize,
     by_origin: DashMap<Origin, usize>,
 }
 
 impl UnderWay {
+    /// None yet, at the port of this lane.
+    pub(crate) fn new(bounds: &Bounds, lane: Lane) -> Self {
+        let count_max = bounds.handshakes_max as usize;
+        let kept_for_slots = match lane {
+            Lane::Front => 0,
+            Lane::Wake => count_max / PLACES_FOR_SLOTS,
+        };
+        Self { count: AtomicUsize::new(0), count_max, kept_for_slots, by_origin: DashMap::new() }
+    }
+
+    /// Which places are free.
+    pub(crate) fn places(&self) -> Places {
+        match self.count.load(Ordering::Relaxed) {
+            count if count < self.count_max.saturating_sub(self.kept_for_slots) => Places::Free,
+            count if count < self.count_max => Places::ForSlots,
+            _ => Places::None,
+        }
+    }
+
     fn from(&self, origin: &Origin) -> usize {
         self.by_origin.get(origin).map_or(0, |count| *count)
     }
@@ -209,10 +231,14 @@ impl Marks {
         (Right::of(mark.as_ref()), mark)
     }
 
-    /// Uses a mark up. What right is left, if it was used before or cannot be remembered.
-    fn take(&mut self, id: &[u8]) -> Option<Right> {
+    /// Uses a mark up, with a slot all those for the same promise. What right is left, if it was used before or cannot be remembered.
+    fn take(&mut self, id: &[u8], mark: &Mark) -> Option<Right> {
         let Some(bytes) = id.first_chunk::<MARK_BYTES>() else { return Some(Right::None) };
-        let outcome = self.used.take(identity(bytes), clock::unix_ms());
+        let what = match mark.kind {
+            Kind::Slot => mark.promise(),
+            Kind::Pass => identity(bytes),
+        };
+        let outcome = self.used.take(what, clock::unix_ms());
         if outcome != Use::First {
             self.watch.counters.on_mark(outcome.name());
         }
@@ -242,12 +268,9 @@ pub(crate) struct Door {
 impl Door {
     /// Accepts until the endpoint is closed.
     pub(crate) async fn run(self) {
-        let count_max = self.port.node.config.bounds.handshakes_max as usize;
-        let under_way =
-            Arc::new(UnderWay { count: AtomicUsize::new(0), count_max, by_origin: DashMap::new() });
         let mut marks = Marks { watch: self.watch.clone(), used: Used::new(USED_MAX) };
         while let Some(incoming) = self.endpoint.accept().await {
-            self.on_incoming(incoming, &under_way, &mut marks);
+            self.on_incoming(incoming, &mut marks);
         }
     }
 
@@ -255,14 +278,8 @@ impl Door {
         self.port.node.load.tally.on_turned_away(self.watch.lane, Outcome::Refused(reason));
     }
 
-    fn kept_for_slots(&self) -> usize {
-        match self.watch.lane {
-            Lane::Front => 0,
-            Lane::Wake => self.port.node.config.bounds.handshakes_max as usize / PLACES_FOR_SLOTS,
-        }
-    }
-
-    fn on_incoming(&self, incoming: Incoming, under_way: &Arc<UnderWay>, marks: &mut Marks) {
+    fn on_incoming(&self, incoming: Incoming, marks: &mut Marks) {
+        let under_way = &self.watch.under_way;
         let origin = (network(incoming.remote_address().ip()), incoming.remote_address_validated());
         // After a retry it is still the id of the very first packet.
         let id = incoming.orig_dst_cid();
@@ -270,15 +287,15 @@ impl Door {
         let mut facts = Facts {
             draining: self.port.node.drain.is_on(),
             right,
-            kept_for_slots: self.kept_for_slots(),
+            kept_for_slots: under_way.kept_for_slots,
             validated: origin.1,
             handshakes: under_way.count.load(Ordering::Relaxed),
             from_address: under_way.from(&origin),
         };
         let mut verdict = decide(facts, &self.port.node.config.bounds);
         if verdict == Verdict::Welcome
-            && mark.is_some()
-            && let Some(left) = marks.take(&id)
+            && let Some(shown) = &mark
+            && let Some(left) = marks.take(&id, shown)
         {
             mark = None;
             facts.right = left;
@@ -306,6 +323,7 @@ impl Door {
                 // What counts for nothing here is not somebody who wants a session.
                 if facts.right != Right::None {
                     self.on_turned_away(Reason::Door);
+                    self.watch.on_ignored(&id);
                 }
                 incoming.ignore();
             }
@@ -414,13 +432,20 @@ mod tests {
 
     #[test]
     fn a_place_is_free_again_whatever_becomes_of_the_handshake() {
-        let under_way =
-            Arc::new(UnderWay { count: AtomicUsize::new(0), count_max: 2, by_origin: DashMap::new() });
+        let bounds = Bounds { handshakes_max: 4, ..Bounds::default() };
+        let under_way = Arc::new(UnderWay::new(&bounds, Lane::Wake));
         let origin = (network("192.0.2.1".parse().unwrap()), true);
         let place = || Handshake::new(None, &under_way, origin, Counted::new(&metrics::Gauge::noop()));
         let (first, second) = (place(), place());
         assert!(first.is_pressed());
+        assert_eq!(under_way.places(), Places::Free);
         assert_eq!(under_way.from(&origin), 2);
+        let third = place();
+        assert_eq!(under_way.places(), Places::ForSlots);
+        let fourth = place();
+        assert_eq!(under_way.places(), Places::None);
+        drop((third, fourth));
+        assert_eq!(under_way.places(), Places::Free);
         drop((first, second));
         assert_eq!(under_way.count.load(Ordering::Relaxed), 0);
         assert!(under_way.by_origin.is_empty());

@@ -9,9 +9,10 @@ use std::sync::atomic::{AtomicBool, AtomicU8, AtomicU32, AtomicU64, Ordering};
 use std::thread::available_parallelism;
 
 use buslane_shared::Nanos;
-use buslane_shared::overload::logins::{Ask, Logins, Verdict};
+use buslane_shared::overload::logins::{Ask, Comer, Logins, Verdict};
 use buslane_shared::overload::rate::Window;
 use buslane_shared::overload::settings::{Policy, Settings};
+use buslane_shared::slots::{Asker, Rates};
 use buslane_shared::wire::Posture;
 use parking_lot::Mutex;
 use tokio::time::Instant;
@@ -25,6 +26,8 @@ pub(crate) struct Gate {
     draining: AtomicBool,
     /// Bits of the rate, per second.
     per_s: AtomicU64,
+    /// The same of what it will be in a while.
+    later_per_s: AtomicU64,
     /// Up to when slots are promised, since the start.
     promised: AtomicU64,
     /// First packets since that was asked last, without those that came in their slots (they were invited) and without
@@ -43,7 +46,8 @@ impl Gate {
             posture: AtomicU8::new(Posture::Normal as u8),
             policy: AtomicU8::new(settings.policy as u8),
             draining: AtomicBool::new(false),
-            per_s: AtomicU64::new(logins.per_s().to_bits()),
+            per_s: AtomicU64::new(logins.rates().now.to_bits()),
+            later_per_s: AtomicU64::new(logins.rates().later.to_bits()),
             promised: AtomicU64::new(0),
             asked: AtomicU32::new(0),
             opened: AtomicU32::new(0),
@@ -62,8 +66,8 @@ impl Gate {
     }
 
     /// Decides about somebody at the door. For threads of the background port.
-    pub(crate) fn decide(&self, ask: Ask, now: Instant) -> Verdict {
-        let verdict = self.verdict(ask, now);
+    pub(crate) fn decide(&self, who: Comer, now: Instant) -> Verdict {
+        let (verdict, ask) = (self.verdict(who, now), who.ask);
         // Nobody without a pass raises a posture: of strangers those count who are let in.
         if matches!(ask, Ask::Pass | Ask::Resume) || (ask == Ask::Stranger && verdict == Verdict::Admit) {
             self.asked.fetch_add(1, Ordering::Relaxed);
@@ -71,23 +75,28 @@ impl Gate {
         verdict
     }
 
-    fn verdict(&self, ask: Ask, now: Instant) -> Verdict {
+    fn verdict(&self, who: Comer, now: Instant) -> Verdict {
         // A node that drains promises nothing: the door tells everybody to go elsewhere.
         if !self.is_measured() || self.draining.load(Ordering::Relaxed) {
             return Verdict::Admit;
         }
         let mut logins = self.logins.lock();
-        let verdict = logins.decide(self.nanos(now), ask, self.posture(), rand::random());
+        let verdict = logins.decide(self.nanos(now), who, self.posture(), rand::random());
         self.publish(&logins, now);
         verdict
     }
 
     /// Decides about somebody who is inside already and cannot be served. For threads of the background port.
-    pub(crate) fn defer(&self, now: Instant) -> Verdict {
+    pub(crate) fn defer(&self, asker: Option<Asker>, now: Instant) -> Verdict {
         let mut logins = self.logins.lock();
-        let verdict = logins.defer(self.nanos(now), rand::random());
+        let verdict = logins.defer(self.nanos(now), asker, rand::random());
         self.publish(&logins, now);
         verdict
+    }
+
+    /// Somebody was let in with his slot. For threads of the background port.
+    pub(crate) fn on_slot(&self, asker: Asker, now: Instant) {
+        self.logins.lock().redeem(asker, self.nanos(now));
     }
 
     /// A background session was opened or continued.
@@ -109,7 +118,10 @@ impl Gate {
     /// follows it.
     #[must_use]
     pub(crate) fn step(&self, window: Window, open: f64, now: Instant) -> bool {
-        self.try_write(now, |logins| logins.step(window, open))
+        self.try_write(now, |logins| {
+            logins.tidy(self.nanos(now));
+            logins.step(window, open, self.posture());
+        })
     }
 
     /// Takes over other settings.
@@ -134,9 +146,10 @@ impl Gate {
         self.posture.store(posture as u8, Ordering::Relaxed);
     }
 
-    /// Background logins that the node takes, per second.
-    pub(crate) fn per_s(&self) -> f64 {
-        f64::from_bits(self.per_s.load(Ordering::Relaxed))
+    /// Background logins that the node takes, per second: now and in a while.
+    pub(crate) fn rates(&self) -> Rates {
+        let read = |bits: &AtomicU64| f64::from_bits(bits.load(Ordering::Relaxed));
+        Rates { now: read(&self.per_s), later: read(&self.later_per_s) }
     }
 
     /// Until the first free place in the ledger.
@@ -162,7 +175,9 @@ impl Gate {
 
     fn publish(&self, logins: &Logins, now: Instant) {
         let now = self.nanos(now);
-        self.per_s.store(logins.per_s().to_bits(), Ordering::Relaxed);
+        let rates = logins.rates();
+        self.per_s.store(rates.now.to_bits(), Ordering::Relaxed);
+        self.later_per_s.store(rates.later.to_bits(), Ordering::Relaxed);
         self.promised.store(now.saturating_add(logins.ledger_length(now)), Ordering::Relaxed);
     }
 }
@@ -171,7 +186,13 @@ impl Gate {
 mod tests {
     use std::time::Duration;
 
+    use buslane_shared::overload::logins::Places;
+
     use super::*;
+
+    fn comer(ask: Ask) -> Comer {
+        Comer { ask, asker: None, places: Places::Free }
+    }
 
     fn gate(policy: Policy) -> Gate {
         Gate::new(&Settings { policy, ..Settings::default() })
@@ -182,17 +203,17 @@ mod tests {
         let (gate, now) = (gate(Policy::Buslane), Instant::now());
         gate.set_posture(Posture::Emergency);
         assert_eq!(gate.ledger_length(now), 0);
-        let is_put_off = |_| matches!(gate.decide(Ask::Pass, now), Verdict::Defer(_));
+        let is_put_off = |_| matches!(gate.decide(comer(Ask::Pass), now), Verdict::Defer(_));
         assert!((0..1_000).any(is_put_off), "what is left over is not for all");
         let one = gate.ledger_length(now);
         assert!(one > 0);
-        assert!(matches!(gate.defer(now), Verdict::Defer(_)));
+        assert!(matches!(gate.defer(None, now), Verdict::Defer(_)));
         assert!(gate.ledger_length(now) > one);
         assert_eq!(gate.ledger_length(now + Duration::from_secs(2)), 0);
         let books = gate.logins.lock();
         assert!(!gate.reconfigure(&Settings::default(), now), "in use");
         drop(books);
-        assert!(gate.per_s() > 0.0);
+        assert!(gate.rates().now > 0.0);
     }
 
     #[test]
@@ -200,10 +221,10 @@ mod tests {
         let (gate, now) = (gate(Policy::Buslane), Instant::now());
         gate.set_posture(Posture::Emergency);
         gate.begin_drain();
-        assert_eq!(gate.decide(Ask::Pass, now), Verdict::Admit, "to hear that it must go elsewhere");
+        assert_eq!(gate.decide(comer(Ask::Pass), now), Verdict::Admit, "to hear that it must go elsewhere");
         assert_eq!(gate.ledger_length(now), 0);
         gate.end_drain();
-        let is_put_off = |_| matches!(gate.decide(Ask::Pass, now), Verdict::Defer(_));
+        let is_put_off = |_| matches!(gate.decide(comer(Ask::Pass), now), Verdict::Defer(_));
         assert!((0..1_000).any(is_put_off), "it is what it was");
     }
 
@@ -212,7 +233,7 @@ mod tests {
         for (policy, needs_passes) in [(Policy::Static, true), (Policy::None, false)] {
             let gate = gate(policy);
             gate.set_posture(Posture::Emergency);
-            assert_eq!(gate.decide(Ask::Stranger, Instant::now()), Verdict::Admit);
+            assert_eq!(gate.decide(comer(Ask::Stranger), Instant::now()), Verdict::Admit);
             assert_eq!(gate.needs_passes(), needs_passes);
         }
         let gate = gate(Policy::None);

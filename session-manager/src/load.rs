@@ -63,6 +63,16 @@ const BACKGROUND_RETRY: Duration = Duration::from_secs(5);
 /// from anybody.
 const PEOPLE: u64 = 10;
 
+/// Beyond this share of the processors, in the mean of [`FULL_MEAN`], there is nothing to spare, whatever the posture is: what one
+/// does another waits for.
+const FULL_SHARE: f64 = 0.8;
+
+/// What is looked back on for it: with 300 ms people waited for the first second of `load run liars`.
+const FULL_MEAN: Nanos = 100_000_000;
+
+/// For so long after that there is still nothing to spare for who claims too much: what made the node busy is held back, not gone.
+const FULL_FOR: Nanos = 30_000_000_000;
+
 /// The time of load decisions: nanoseconds since the start of the node.
 #[derive(Debug, Clone, Copy)]
 pub(crate) struct Clock {
@@ -114,8 +124,10 @@ pub(crate) struct Load {
     pub(crate) tally: Arc<Tally>,
     pub(crate) dependency: Dependency,
     pub(crate) stances: Stances,
-    /// People other than one with a machine are here: foreground goes on.
+    /// People other than one with a machine are here.
     people: AtomicBool,
+    /// And the node has nothing to spare: who claims too much takes it from them.
+    takes_from_others: AtomicBool,
     /// Whether background logins may begin.
     pub(crate) gate: Arc<Gate>,
     /// Logins of the wake port that have begun.
@@ -157,6 +169,7 @@ impl Load {
             dependency: Dependency::default(),
             stances: Stances::new(clock::unix_ms()),
             people: AtomicBool::new(false),
+            takes_from_others: AtomicBool::new(false),
             gate: Arc::clone(gate),
             logins: AtomicU32::new(0),
             logins_max: config.bounds.handshakes_max,
@@ -183,7 +196,7 @@ impl Load {
         let class = if believed { claimed } else { Class::Wake };
         if !believed {
             self.census.on(protocol, claimed, Decision::Demoted);
-            if self.people.load(Ordering::Relaxed) && self.stances.get().posture == wire::Posture::Emergency {
+            if self.takes_from_others.load(Ordering::Relaxed) {
                 presence.on_overclaimed(self.clock.nanos(now));
             }
         }
@@ -271,6 +284,11 @@ impl Load {
         self.people.store(foreground_offered >= one * PEOPLE, Ordering::Relaxed);
     }
 
+    /// Takes note of whether the node has anything to spare.
+    pub(crate) fn set_full(&self, is_full: bool) {
+        self.takes_from_others.store(is_full && self.people.load(Ordering::Relaxed), Ordering::Relaxed);
+    }
+
     /// Takes over what holds now.
     pub(crate) fn set_stance(&self, stance: Stance) {
         let longest = Duration::from_millis(self.usual.idle_limit_ms.into()) * self.patience();
@@ -288,5 +306,74 @@ impl Load {
 
     fn patience(&self) -> u32 {
         self.patience.load(Ordering::Relaxed)
+    }
+}
+
+/// Whether the node has anything to spare: what one session takes is otherwise missed by others.
+#[derive(Debug, Default)]
+pub(crate) struct Fullness {
+    /// How busy the processors are.
+    mean: f64,
+    until: Nanos,
+}
+
+impl Fullness {
+    /// One tick. Whether there is nothing to spare.
+    pub(crate) fn step(
+        &mut self,
+        now: Nanos,
+        elapsed: Nanos,
+        posture: wire::Posture,
+        busy_share: f64,
+    ) -> bool {
+        let gain = (elapsed as f64 / FULL_MEAN as f64).min(1.0);
+        self.mean += gain * (busy_share - self.mean);
+        if self.mean >= FULL_SHARE {
+            self.until = now.saturating_add(FULL_FOR);
+        }
+        posture != wire::Posture::Normal || now < self.until
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use buslane_shared::wire::Posture;
+
+    use super::*;
+
+    const TICK: Nanos = 10_000_000;
+
+    /// When it has changed, in milliseconds, while the processors are so busy for so many ticks.
+    fn changes(busy: &[(f64, u64)]) -> Vec<(u64, bool)> {
+        let (mut fullness, mut before, mut now, mut seen) = (Fullness::default(), false, 0, Vec::new());
+        for (share, ticks) in busy {
+            for _ in 0..*ticks {
+                now += TICK;
+                let is_full = fullness.step(now, TICK, Posture::Normal, *share);
+                if is_full != before {
+                    seen.push((now / 1_000_000, is_full));
+                }
+                before = is_full;
+            }
+        }
+        seen
+    }
+
+    #[test]
+    fn processors_that_stay_busy_are_full_and_a_moment_is_not() {
+        assert!(changes(&[(0.75, 10_000)]).is_empty());
+        assert!(changes(&[(0.3, 200), (1.0, 10), (0.3, 200)]).is_empty(), "100 ms");
+        let [(began, true), (ended, false)] = changes(&[(0.3, 200), (1.0, 100), (0.3, 10_000)])[..] else {
+            panic!("a second of it is no moment")
+        };
+        assert!((2_110..2_200).contains(&began), "{began}");
+        assert!((33_000..33_200).contains(&ended), "{ended}");
+    }
+
+    #[test]
+    fn every_posture_but_normal_is_enough() {
+        let step = |posture| Fullness::default().step(TICK, TICK, posture, 0.1);
+        let postures = [Posture::Normal, Posture::Guard, Posture::Emergency, Posture::Recovery];
+        assert_eq!(postures.map(step), [false, true, true, true]);
     }
 }

@@ -18,6 +18,7 @@ use buslane_shared::limits::{
 use buslane_shared::mark::{Lane, Mark};
 use buslane_shared::proof::{EXPORTER_BYTES, SESSION_EXPORTER};
 use buslane_shared::refusal::{Code, Refusal};
+use buslane_shared::slots::Asker;
 use buslane_shared::token::Purpose;
 use buslane_shared::wire::{self, client_frame, server_frame};
 use bytes::{Bytes, BytesMut};
@@ -134,7 +135,10 @@ async fn accept(
             let Denied { turned, who } = *denied;
             let refusal = match turned {
                 Turned::Refused(refusal) => refusal,
-                Turned::Deferred(level) => defer(port, level),
+                Turned::Deferred(level) => {
+                    let asker = who.as_ref().map(|(_, device)| Asker::of(*device));
+                    defer(port, level, asker)
+                }
             };
             trace_denial(port, &refusal, protocol, class, began);
             let who = who.as_ref().map(|(user, device)| (user, *device));
@@ -267,7 +271,7 @@ fn welcome(port: &Port, hello: &Verified, opened: &Opened) -> server_frame::Kind
     let (node, presence) = (&port.node, &opened.hold.presence);
     let advice = node.load.advice(presence.app_state());
     let class = node.load.knobs().classes.of(Protocol::Resume, presence.app_state());
-    let passes = passes::make(&node.feed, &node.config.node, class, now_ms);
+    let passes = passes::make(&node.feed, &node.config.node, class, Asker::of(presence.device), now_ms);
     presence.on_passes(now_ms);
     let valid_ms = u32::try_from(hello.expires_ms.saturating_sub(now_ms)).unwrap_or(u32::MAX);
     let resume = resume_token(port, hello, &opened.hold, now_ms);

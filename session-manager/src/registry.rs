@@ -138,7 +138,7 @@ pub const METRICS: &[Metric] = &[
     Metric::counter(
         "buslane_session_manager_turned_away_total",
         &["port", "how"],
-        "First packets that got no handshake: no_pass, put_off, later, silence, retry, refused or ignored",
+        "First packets that got no handshake: no_pass, put_off, wait, later, silence, retry, refused or ignored",
     ),
     Metric::gauge(
         "buslane_session_manager_handshakes_in_flight",

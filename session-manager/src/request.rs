@@ -15,6 +15,7 @@ use buslane_shared::limits::{BATCH_BYTES_MAX, DEADLINE_MS_DEFAULT, DEADLINE_MS_M
 use buslane_shared::overload::lanes::Why;
 use buslane_shared::overload::level::Level;
 use buslane_shared::refusal::{Code, Refusal};
+use buslane_shared::slots::Asker;
 use buslane_shared::wire::{self, answer::Result as Answered, request::Op};
 use tokio::time::Instant;
 
@@ -272,7 +273,7 @@ fn pong(port: &Port, presence: &Presence) -> wire::Pong {
     let in_foreground = presence.app_state() == wire::AppState::Foreground;
     let passes = (in_foreground && presence.takes_passes(now_ms, PASSES_EVERY_MS)).then(|| {
         let class = node.load.knobs().classes.of(Protocol::Resume, presence.app_state());
-        passes::make(&node.feed, &node.config.node, class, now_ms)
+        passes::make(&node.feed, &node.config.node, class, Asker::of(presence.device), now_ms)
     });
     let posture = node.load.stances.get().posture.into();
     wire::Pong { now_ms, posture, passes: passes.flatten() }

@@ -12,6 +12,7 @@ use buslane_shared::overload::logins::Verdict;
 use buslane_shared::overload::posture;
 use buslane_shared::overload::settings::Policy;
 use buslane_shared::refusal::{Busy, Code, Refusal};
+use buslane_shared::slots::Asker;
 use buslane_shared::wire;
 use buslane_shared::{Nanos, UnixMs};
 use bytes::Bytes;
@@ -58,9 +59,8 @@ impl Default for UsedSlots {
 
 impl UsedSlots {
     fn take(&self, slot: &Mark, now_ms: UnixMs) -> Use {
-        // A slot that is shown in a first packet and again in a hello has other bytes there, and the same contents.
-        let identity = u64::from(slot.nonce) << 32 | (slot.from_ms & u64::from(u32::MAX));
-        self.0.lock().take(identity, now_ms)
+        // However it was shown, and whichever of those that were given for one time.
+        self.0.lock().take(slot.promise(), now_ms)
     }
 }
 
@@ -157,6 +157,8 @@ fn shown_in_hello(port: &Port, slot: &Bytes) -> Result<bool, Turned> {
 fn use_up(port: &Port, slot: &Mark) -> Result<bool, Turned> {
     match port.node.slots.take(slot, clock::unix_ms()) {
         Use::First => {
+            // Asked for again before its time, it would otherwise be told again.
+            port.node.load.gate.on_slot(slot.asker(), Instant::now());
             count("used");
             Ok(true)
         }
@@ -174,18 +176,20 @@ fn count(how: &'static str) {
 }
 
 /// The refusal of somebody at the wake port, with his slot. For threads of that port.
-pub(crate) fn defer(port: &Port, level: Level) -> Refusal {
+pub(crate) fn defer(port: &Port, level: Level, asker: Option<Asker>) -> Refusal {
     let (node, now, now_ms) = (&port.node, Instant::now(), clock::unix_ms());
-    let (slot, wait_ms) = match node.load.gate.defer(now) {
+    let (slot, wait_ms) = match node.load.gate.defer(asker, now) {
         Verdict::Defer(grant) => {
-            let wait_ms = grant.wait_ms(node.load.gate.nanos(now));
+            let at = node.load.gate.nanos(now);
             let tag = NodeTag::of(&node.config.node);
-            let at_ms = now_ms.saturating_add(wait_ms.into());
-            let nonce = u32::from_le_bytes(clock::random());
-            let mark = Mark::slot(Class::Wake, tag, at_ms, grant.tolerance_ms(), nonce);
-            (node.feed.keys().marks().make(&mark, now_ms), wait_ms)
+            let at_ms = grant.at_ms(at, now_ms);
+            let random = u32::from_le_bytes(clock::random());
+            let mark = Mark::slot_for(Class::Wake, tag, at_ms, &grant, asker, random);
+            (node.feed.keys().marks().make(&mark, now_ms), grant.wait_ms(at))
         }
-        Verdict::Admit | Verdict::Later | Verdict::Silence => (None, rand::random_range(LATER_MS)),
+        Verdict::Admit | Verdict::Wait | Verdict::Later | Verdict::Silence => {
+            (None, rand::random_range(LATER_MS))
+        }
     };
     count(if slot.is_some() { "given" } else { "none_left" });
     let slot = slot.map(|mark: [u8; MARK_BYTES]| Bytes::copy_from_slice(&mark)).unwrap_or_default();

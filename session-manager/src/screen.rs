@@ -14,17 +14,18 @@ use std::time::Duration;
 use buslane_chassis::clock;
 use buslane_chassis::feed::Feed;
 use buslane_chassis::quic::{FirstPacket, Passage, Screen};
-use buslane_shared::UnixMs;
 use buslane_shared::class::Class;
-use buslane_shared::mark::{Lane, MARK_BYTES, Mark, MarkError, NodeTag, Use};
-use buslane_shared::overload::logins::{Ask, Verdict};
+use buslane_shared::mark::{Kind, Lane, MARK_BYTES, Mark, MarkError, NodeTag, Use};
+use buslane_shared::overload::logins::{self, Ask, Comer, Places, Verdict};
 use buslane_shared::put_off::PutOff;
-use buslane_shared::slots::Grant;
+use buslane_shared::slots::{Asker, Grant};
+use buslane_shared::{Nanos, UnixMs};
 use metrics::{Counter, counter};
 use parking_lot::Mutex;
 use tokio::time::Instant;
 
 use crate::config::Config;
+use crate::door::UnderWay;
 use crate::gate::Gate;
 use crate::load::Load;
 use crate::load::outcome::{Outcome, Reason};
@@ -41,8 +42,17 @@ const PACKETS_MAX: u8 = 32;
 /// needs one answer.
 const TOLD_AGAIN: Duration = Duration::from_millis(500);
 
+/// Whoever waits for a place is told so once in this time, with however many of the slots for his promise he comes.
+const WAIT_TOLD_AGAIN: Duration = Duration::from_millis(100);
+
 /// When the ledger is full nobody knows when there will be room: between one and five minutes, each at another time.
 const LATER_MS: std::ops::RangeInclusive<u32> = 60_000..=300_000;
+
+/// How far around this moment a slot for now is good, before what is added for the wait.
+const NOW_MS: u32 = 1_000;
+
+/// How long a slot is good after the moment for which somebody was asked to wait for a place.
+const KEPT_MS: u64 = 1_000;
 
 /// What the first connection id of a client is.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -77,11 +87,35 @@ impl Reader {
         }
     }
 
-    fn slot(&self, grant: &Grant, wait_ms: u32, now_ms: UnixMs) -> PutOff {
-        let at_ms = now_ms.saturating_add(wait_ms.into());
-        let mark = Mark::slot(Class::Wake, self.node, at_ms, grant.tolerance_ms(), rand::random());
-        PutOff { retry_after_ms: wait_ms, slot: self.feed.keys().marks().make(&mark, now_ms) }
+    fn slot(&self, grant: &Grant, asker: Option<Asker>, now: Nanos, now_ms: UnixMs) -> PutOff {
+        let at_ms = grant.at_ms(now, now_ms);
+        let slot = Mark::slot_for(Class::Wake, self.node, at_ms, grant, asker, rand::random());
+        let retry_after_ms = grant.wait_ms(now);
+        // Who is told to come after his time has to wait for a place.
+        let slot = if grant.told > grant.at { kept(&slot, now_ms, retry_after_ms) } else { slot };
+        PutOff { retry_after_ms, slot: self.feed.keys().marks().make(&slot, now_ms) }
     }
+
+    /// The same slot, for somebody who has to wait for a place; its bytes are others, so that nobody sees that the two belong together. Who
+    /// was let in with a pass gets a slot for now.
+    fn kept(&self, mark: Option<&Mark>, now_ms: UnixMs) -> PutOff {
+        let retry_after_ms = u32::try_from(logins::moment(rand::random()) / 1_000_000).unwrap_or(u32::MAX);
+        let slot = mark.map(|mark| match mark.kind {
+            Kind::Slot => *mark,
+            Kind::Pass => {
+                let nonce = Mark::nonce(mark.asker(), rand::random());
+                Mark::slot(Class::Wake, self.node, now_ms, NOW_MS, nonce)
+            }
+        });
+        let slot = slot.map(|slot| kept(&slot, now_ms, retry_after_ms));
+        PutOff { retry_after_ms, slot: slot.and_then(|slot| self.feed.keys().marks().make(&slot, now_ms)) }
+    }
+}
+
+/// A slot that is still good when somebody comes again after this time.
+fn kept(slot: &Mark, now_ms: UnixMs, retry_after_ms: u32) -> Mark {
+    let until_ms = now_ms.saturating_add(u64::from(retry_after_ms)).saturating_add(KEPT_MS);
+    slot.kept(until_ms, rand::random())
 }
 
 /// Counters of first packets at one port, by what they show and what became of them. Looked up once.
@@ -110,7 +144,7 @@ const MARKS: [&str; 15] = [
 ];
 
 /// How the screen turns somebody away, as metric labels.
-const TURNED_AWAY: [&str; 4] = ["no_pass", "put_off", "later", "silence"];
+const TURNED_AWAY: [&str; 5] = ["no_pass", "put_off", "wait", "later", "silence"];
 
 impl Counters {
     fn new(port: &'static str) -> Self {
@@ -154,8 +188,11 @@ pub(crate) struct Watch {
     pub(crate) gate: Arc<Gate>,
     /// How long a client that was let in may go on with its handshake.
     pub(crate) handshake_limit: Duration,
+    /// Handshakes of this port.
+    pub(crate) under_way: Arc<UnderWay>,
     pub(crate) counters: Arc<Counters>,
     pub(crate) tally: Arc<Tally>,
+    begun: Arc<Mutex<Begun>>,
 }
 
 impl Watch {
@@ -166,33 +203,40 @@ impl Watch {
             gate: Arc::clone(&load.gate),
             tally: Arc::clone(&load.tally),
             handshake_limit: config.times.hello_limit(),
+            begun: Arc::new(Mutex::new(Begun::new(config.times.hello_limit(), Instant::now()))),
+            under_way: Arc::new(UnderWay::new(&config.bounds, lane)),
             counters: Arc::new(Counters::new(port_name(lane))),
         }
     }
 
-    /// What is to be done with the packet of somebody who is known. `None`: he is not.
-    fn recall(&self, begun: &Mutex<Begun>, first: &FirstPacket<'_>, now: Instant) -> Option<Passage> {
-        match begun.lock().look(first, now) {
-            Recall::Nothing => None,
-            Recall::GoesOn => Some(Passage::Through),
+    /// What is to be done with the packet of somebody who is known.
+    fn recall(&self, first: &FirstPacket<'_>, now: Instant) -> Recalled {
+        match self.begun.lock().look(first, now) {
+            Recall::Nothing => Recalled::Stranger,
+            Recall::Ignored(mark) => Recalled::Ignored(mark),
+            Recall::GoesOn => Recalled::As(Passage::Through),
             Recall::Told(put_off) => {
                 self.counters.on_turned_away("put_off");
-                Some(Passage::PutOff(put_off))
+                Recalled::As(Passage::PutOff(put_off))
             }
-            Recall::Enough => Some(Passage::Drop),
+            Recall::Enough => Recalled::As(Passage::Drop),
             Recall::Elsewhere => {
                 self.counters.on_mark(Use::Again.name());
-                Some(Passage::Drop)
+                Recalled::As(Passage::Drop)
             }
         }
     }
 
+    /// Somebody who was let through got no place after all: his next packet is looked at again.
+    pub(crate) fn on_ignored(&self, id: &[u8]) {
+        self.begun.lock().on_ignored(id);
+    }
+
     /// The screen of its port.
     pub(crate) fn screen(&self) -> Arc<dyn Screen> {
-        let begun = Mutex::new(Begun::new(self.handshake_limit, Instant::now()));
         match self.lane {
-            Lane::Front => Arc::new(Front { watch: self.clone(), begun }),
-            Lane::Wake => Arc::new(Wake { watch: self.clone(), begun }),
+            Lane::Front => Arc::new(Front { watch: self.clone() }),
+            Lane::Wake => Arc::new(Wake { watch: self.clone() }),
         }
     }
 }
@@ -208,40 +252,41 @@ pub(crate) fn port_name(lane: Lane) -> &'static str {
 /// The screen of the front port.
 struct Front {
     watch: Watch,
-    begun: Mutex<Begun>,
 }
 
 /// The screen of the wake port.
 struct Wake {
     watch: Watch,
-    begun: Mutex<Begun>,
 }
 
 impl Screen for Front {
     fn judge(&self, first: &FirstPacket<'_>) -> Passage {
         let (watch, now) = (&self.watch, Instant::now());
-        if let Some(known) = watch.recall(&self.begun, first, now) {
-            return known;
+        match watch.recall(first, now) {
+            Recalled::As(known) => return known,
+            // Nobody is asked at this port whether there is a place.
+            Recalled::Ignored(_) => return Passage::Through,
+            Recalled::Stranger => {}
         }
         let shown = watch.reader.read(first.id);
-        let is_let_in = match shown {
+        let let_in = match &shown {
             Shown::Mark(mark) if mark.lane() != Lane::Front => {
                 watch.counters.on_mark("wrong_lane");
-                false
+                None
             }
-            Shown::Mark(_) => {
+            Shown::Mark(mark) => {
                 watch.counters.on_shown(shown);
-                true
+                Some(mark)
             }
             Shown::Nothing | Shown::Bad(_) => {
                 watch.counters.on_shown(shown);
-                false
+                None
             }
         };
-        if is_let_in {
-            self.begun.lock().add(first, true, None, now);
+        if let_in.is_some() {
+            watch.begun.lock().add(first, let_in, None, now);
         }
-        if is_let_in || !watch.gate.needs_passes() {
+        if let_in.is_some() || !watch.gate.needs_passes() {
             return Passage::Through;
         }
         watch.counters.on_turned_away("no_pass");
@@ -253,15 +298,36 @@ impl Screen for Wake {
     fn judge(&self, first: &FirstPacket<'_>) -> Passage {
         let (watch, now) = (&self.watch, Instant::now());
         // Whoever was let in is not asked again for the next packet of the same handshake.
-        if let Some(known) = watch.recall(&self.begun, first, now) {
+        let recalled = watch.recall(first, now);
+        if let Recalled::As(known) = recalled {
             return known;
         }
         let shown = watch.reader.read(first.id);
+        let at_hand = if let Shown::Mark(mark) = &shown { Some(mark) } else { None };
+        let places = watch.under_way.places();
+        let ask = |mark: Option<&Mark>| Comer { ask: Ask::of(mark), asker: mark.map(Mark::asker), places };
+        let (mark, who) = match &recalled {
+            // His part of the rate was used up when he was let in, so all that he needs is a place. What he sends from now on belongs to
+            // his handshake, unless the door finds no place again.
+            Recalled::Ignored(before)
+                if before.is_some() == at_hand.is_some() && ask(at_hand).has_place() =>
+            {
+                watch.begun.lock().add(first, at_hand, None, now);
+                return Passage::Through;
+            }
+            // If his slot is late, it is only because there was no place for him: he waits.
+            Recalled::Ignored(Some(before)) => {
+                (Some(before), Comer { ask: Ask::Slot, asker: Some(before.asker()), places: Places::None })
+            }
+            _ => (at_hand, ask(at_hand)),
+        };
+        if who.ask == Ask::Slot && !who.has_place() && watch.begun.lock().is_waiting(mark, now) {
+            return Passage::Drop;
+        }
         watch.counters.on_shown(shown);
-        let mark = if let Shown::Mark(mark) = &shown { Some(mark) } else { None };
-        let put_off = match watch.gate.decide(Ask::of(mark), now) {
+        let put_off = match watch.gate.decide(who, now) {
             Verdict::Admit => {
-                self.begun.lock().add(first, mark.is_some(), None, now);
+                watch.begun.lock().add(first, mark, None, now);
                 return Passage::Through;
             }
             Verdict::Silence => {
@@ -271,8 +337,12 @@ impl Screen for Wake {
             }
             Verdict::Defer(grant) => {
                 watch.counters.on_turned_away("put_off");
-                let wait_ms = grant.wait_ms(watch.gate.nanos(now));
-                watch.reader.slot(&grant, wait_ms, clock::unix_ms())
+                watch.reader.slot(&grant, who.asker, watch.gate.nanos(now), clock::unix_ms())
+            }
+            Verdict::Wait => {
+                watch.counters.on_turned_away("wait");
+                watch.begun.lock().on_wait(mark, now);
+                watch.reader.kept(mark, clock::unix_ms())
             }
             Verdict::Later => {
                 watch.counters.on_turned_away("later");
@@ -280,7 +350,7 @@ impl Screen for Wake {
             }
         };
         watch.tally.on_turned_away(watch.lane, Outcome::Deferred);
-        self.begun.lock().add(first, mark.is_some(), Some(put_off), now);
+        watch.begun.lock().add(first, mark, Some(put_off), now);
         Passage::PutOff(put_off)
     }
 }
@@ -293,10 +363,23 @@ const YOUNG_MAX: usize = 4_096;
 struct Known {
     from: SocketAddr,
     /// A mark is used once; two strangers may have hit upon one id.
-    has_mark: bool,
+    mark: Option<Mark>,
     packets: u8,
     /// What he was told, when, and when he may come.
     told: Option<(PutOff, Instant, Instant)>,
+    /// He was let through and got no place.
+    is_ignored: bool,
+}
+
+/// What is to be done with a packet, by what is known of who sends it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Recalled {
+    /// He is not known.
+    Stranger,
+    /// He was let through with this mark and got no place.
+    Ignored(Option<Mark>),
+    /// This.
+    As(Passage),
 }
 
 /// What is known of whoever sends a first packet.
@@ -306,6 +389,8 @@ enum Recall {
     Nothing,
     /// He was let in.
     GoesOn,
+    /// He was let in with this mark and got no place.
+    Ignored(Option<Mark>),
     /// He was put off, and may not have heard it.
     Told(PutOff),
     /// He has heard it, or there are more packets than any handshake has.
@@ -321,11 +406,20 @@ struct Begun {
     old: HashMap<u64, Known>,
     since: Instant,
     hasher: RandomState,
+    /// Whose promise waits for a place, and when that was said.
+    waiting: HashMap<u64, Instant>,
 }
 
 impl Begun {
     fn new(limit: Duration, now: Instant) -> Self {
-        Self { limit, young: HashMap::new(), old: HashMap::new(), since: now, hasher: RandomState::new() }
+        Self {
+            limit,
+            young: HashMap::new(),
+            old: HashMap::new(),
+            since: now,
+            hasher: RandomState::new(),
+            waiting: HashMap::new(),
+        }
     }
 
     fn look(&mut self, first: &FirstPacket<'_>, now: Instant) -> Recall {
@@ -335,15 +429,16 @@ impl Begun {
             return Recall::Nothing;
         };
         if known.from != first.from {
-            return if known.has_mark { Recall::Elsewhere } else { Recall::Nothing };
+            return if known.mark.is_some() { Recall::Elsewhere } else { Recall::Nothing };
         }
         known.packets = known.packets.saturating_add(1);
         match &mut known.told {
             _ if known.packets > PACKETS_MAX => Recall::Enough,
+            None if known.is_ignored => Recall::Ignored(known.mark),
             None => Recall::GoesOn,
-            Some((_, said, _)) if now < *said + TOLD_AGAIN => Recall::Enough,
             // His time has come, and he comes as before.
             Some((_, _, due)) if *due <= now => Recall::Nothing,
+            Some((_, said, _)) if now < *said + TOLD_AGAIN => Recall::Enough,
             Some((put_off, said, due)) => {
                 *said = now;
                 let left_ms = u32::try_from(due.saturating_duration_since(now).as_millis());
@@ -352,13 +447,41 @@ impl Begun {
         }
     }
 
-    fn add(&mut self, first: &FirstPacket<'_>, has_mark: bool, told: Option<PutOff>, now: Instant) {
+    fn add(&mut self, first: &FirstPacket<'_>, mark: Option<&Mark>, told: Option<PutOff>, now: Instant) {
         self.age(now);
         if self.young.len() < HANDSHAKES_MAX {
             let due = |put_off: &PutOff| now + Duration::from_millis(put_off.retry_after_ms.into());
             let told = told.map(|put_off| (put_off, now, due(&put_off)));
             let key = self.hasher.hash_one(first.id);
-            self.young.insert(key, Known { from: first.from, has_mark, packets: 1, told });
+            // Of one who is known already, what he has sent counts on.
+            let known = self.young.get(&key).or_else(|| self.old.get(&key));
+            let packets = known.filter(|known| known.from == first.from).map_or(1, |known| known.packets);
+            self.young.insert(
+                key,
+                Known { from: first.from, mark: mark.copied(), packets, told, is_ignored: false },
+            );
+        }
+    }
+
+    fn on_ignored(&mut self, id: &[u8]) {
+        let key = self.hasher.hash_one(id);
+        if let Some(known) = self.young.get_mut(&key).or_else(|| self.old.get_mut(&key)) {
+            known.is_ignored = true;
+        }
+    }
+
+    /// Whether whoever holds this slot, or another for the same promise, has just been told to wait.
+    fn is_waiting(&self, slot: Option<&Mark>, now: Instant) -> bool {
+        let said = slot.and_then(|slot| self.waiting.get(&slot.promise()));
+        said.is_some_and(|said| now < *said + WAIT_TOLD_AGAIN)
+    }
+
+    /// He is told now.
+    fn on_wait(&mut self, slot: Option<&Mark>, now: Instant) {
+        if let Some(slot) = slot
+            && self.waiting.len() < HANDSHAKES_MAX
+        {
+            self.waiting.insert(slot.promise(), now);
         }
     }
 
@@ -373,6 +496,7 @@ impl Begun {
         if age >= 2 * self.limit {
             self.old = HashMap::new();
         }
+        self.waiting = HashMap::new();
         self.since = now;
     }
 }
@@ -395,21 +519,72 @@ mod tests {
 
     const LIMIT: Duration = Duration::from_secs(3);
 
+    const MARK: Mark = Mark {
+        kind: Kind::Slot,
+        class: Class::Wake,
+        node: None,
+        from_ms: 999_000,
+        until_ms: 1_001_000,
+        nonce: 7,
+    };
+
     fn packet(id: &'static [u8], port: u16) -> FirstPacket<'static> {
         FirstPacket { id, from: ([127, 0, 0, 1], port).into() }
+    }
+
+    /// A mark for which there was no place is good for one address and few packets all the same.
+    #[test]
+    fn who_got_no_place_is_looked_at_again_and_is_no_stranger() {
+        let now = Instant::now();
+        let mut begun = Begun::new(LIMIT, now);
+        begun.add(&packet(b"one", 1), Some(&MARK), None, now);
+        begun.on_ignored(b"one");
+        begun.on_ignored(b"two");
+        assert_eq!(begun.look(&packet(b"one", 1), now), Recall::Ignored(Some(MARK)));
+        assert_eq!(begun.look(&packet(b"one", 2), now), Recall::Elsewhere);
+        begun.add(&packet(b"one", 1), Some(&MARK), None, now);
+        assert_eq!(begun.look(&packet(b"one", 1), now), Recall::GoesOn, "he was let in after all");
+        let put_off = PutOff { retry_after_ms: 200, slot: None };
+        begun.add(&packet(b"one", 1), Some(&MARK), Some(put_off), now);
+        let due = now + Duration::from_millis(200);
+        assert_eq!(begun.look(&packet(b"one", 1), now), Recall::Enough);
+        assert_eq!(
+            begun.look(&packet(b"one", 1), due),
+            Recall::Nothing,
+            "sooner than he would be told again"
+        );
+        for _ in 0..PACKETS_MAX {
+            begun.add(&packet(b"one", 1), Some(&MARK), None, due);
+            begun.on_ignored(b"one");
+            begun.look(&packet(b"one", 1), due);
+        }
+        assert_eq!(begun.look(&packet(b"one", 1), due), Recall::Enough, "however often he is judged");
+    }
+
+    #[test]
+    fn a_promise_is_told_to_wait_once_however_many_slots_there_are_for_it() {
+        let now = Instant::now();
+        let mut begun = Begun::new(LIMIT, now);
+        let slot = Mark::slot(Class::Wake, NodeTag::of("m1"), 1_000_000, 1_000, 7);
+        let (another, other) = (slot.kept(0, 3), Mark { nonce: 8, ..slot });
+        assert!(!begun.is_waiting(Some(&slot), now));
+        begun.on_wait(Some(&slot), now);
+        assert!(begun.is_waiting(Some(&another), now) && begun.is_waiting(Some(&slot), now));
+        assert!(!begun.is_waiting(Some(&other), now));
+        assert!(!begun.is_waiting(Some(&another), now + WAIT_TOLD_AGAIN));
     }
 
     #[test]
     fn a_handshake_is_remembered_while_its_packets_come() {
         let now = Instant::now();
         let mut begun = Begun::new(LIMIT, now);
-        begun.add(&packet(b"one", 1), false, None, now);
+        begun.add(&packet(b"one", 1), None, None, now);
         assert_eq!(begun.look(&packet(b"one", 1), now), Recall::GoesOn);
         assert_eq!(begun.look(&packet(b"one", 2), now), Recall::Nothing, "another stranger");
         assert_eq!(begun.look(&packet(b"two", 1), now), Recall::Nothing);
         assert_eq!(begun.look(&packet(b"one", 1), now + LIMIT), Recall::GoesOn);
         assert_eq!(begun.look(&packet(b"one", 1), now + 2 * LIMIT), Recall::Nothing);
-        begun.add(&packet(b"one", 1), false, None, now + 2 * LIMIT);
+        begun.add(&packet(b"one", 1), None, None, now + 2 * LIMIT);
         assert_eq!(begun.look(&packet(b"one", 1), now + 9 * LIMIT), Recall::Nothing, "after a silence");
     }
 
@@ -417,7 +592,7 @@ mod tests {
     fn one_mark_is_one_handshake() {
         let now = Instant::now();
         let mut begun = Begun::new(LIMIT, now);
-        begun.add(&packet(b"one", 1), true, None, now);
+        begun.add(&packet(b"one", 1), Some(&MARK), None, now);
         assert_eq!(begun.look(&packet(b"one", 2), now), Recall::Elsewhere);
         let through = (0..1_000).filter(|_| begun.look(&packet(b"one", 1), now) == Recall::GoesOn).count();
         assert_eq!(through, usize::from(PACKETS_MAX) - 1);
@@ -428,7 +603,7 @@ mod tests {
         let now = Instant::now();
         let mut begun = Begun::new(LIMIT, now);
         let put_off = PutOff { retry_after_ms: 2_000, slot: Some([7; MARK_BYTES]) };
-        begun.add(&packet(b"one", 1), true, Some(put_off), now);
+        begun.add(&packet(b"one", 1), Some(&MARK), Some(put_off), now);
         assert_eq!(begun.look(&packet(b"one", 1), now), Recall::Enough, "the second half of his hello");
         let later = now + Duration::from_millis(600);
         let again = PutOff { retry_after_ms: 1_400, ..put_off };

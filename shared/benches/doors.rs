@@ -12,11 +12,11 @@ use std::hint::black_box;
 
 use buslane_shared::class::Class;
 use buslane_shared::mark::{KNOCK_AT, Mark, MarkBytes, NodeTag, PASS_LIFE_MS, Used, identity};
-use buslane_shared::overload::logins::{Ask, Logins, Verdict};
+use buslane_shared::overload::logins::{Ask, Comer, Logins, Places, Verdict};
 use buslane_shared::overload::rate::Window;
 use buslane_shared::overload::settings::Settings;
 use buslane_shared::put_off::PutOff;
-use buslane_shared::slots::Ledger;
+use buslane_shared::slots::{Asker, Ledger};
 use buslane_shared::token::KeyRing;
 use buslane_shared::wire::{KeySet, Posture, TokenKey};
 use criterion::{Criterion, criterion_group, criterion_main};
@@ -99,7 +99,7 @@ fn logins() -> Logins {
     let window =
         Window { elapsed: SECOND / 10, completed: 200, spent: SECOND / 10, available: SECOND / 10, floor: 0 };
     for _ in 0..100 {
-        logins.step(window, 1.0);
+        logins.step(window, 1.0, Posture::Normal);
     }
     logins
 }
@@ -116,7 +116,8 @@ fn verdicts(c: &mut Criterion) {
         let mut decide = || {
             now += gap;
             random = random.wrapping_mul(1_664_525).wrapping_add(1_013_904_223);
-            logins.decide(black_box(now), ask, posture, random)
+            let who = Comer { ask, asker: Some(Asker::from_bits(random)), places: Places::Free };
+            logins.decide(black_box(now), who, posture, random)
         };
         let name = format!("login: {what}");
         c.bench_function(&name, |b| b.iter(&mut decide));
@@ -131,7 +132,7 @@ fn ledger(c: &mut Criterion) {
     let mut now = 0;
     let mut grant = || {
         now += 1_000_000;
-        ledger.grant(black_box(now), 1.0, 2_000.0, 7)
+        ledger.grant_to(Some(Asker::from_bits((now / 1_000_000) as u32)), black_box(now), 1.0, 2_000.0, 7)
     };
     c.bench_function("slot: grant one", |b| b.iter(&mut grant));
     one_by_one("slot: grant one", || {
@@ -157,7 +158,10 @@ fn put_off(c: &mut Criterion) {
         let mark = keys.read_at(black_box(&pass), node(), NOW_MS).ok();
         // There is room now and then: what follows a "no" is measured, so it is asked for.
         let _ask = black_box(Ask::of(mark.as_ref()));
-        let Verdict::Defer(grant) = logins.defer(now, 7) else { return None };
+        let Verdict::Defer(grant) = logins.defer(now, Some(Asker::from_bits((now / 1_000_000) as u32)), 7)
+        else {
+            return None;
+        };
         let wait_ms = grant.wait_ms(now);
         let at_ms = NOW_MS + u64::from(wait_ms);
         let slot = Mark::slot(Class::Wake, node(), at_ms, grant.tolerance_ms(), 9);

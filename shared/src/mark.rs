@@ -12,6 +12,7 @@ use aws_lc_rs::hkdf::{HKDF_SHA256, KeyType, Salt};
 use zeroize::Zeroizing;
 
 use crate::class::Class;
+use crate::slots::{Asker, Grant};
 use crate::{UnixMs, wire};
 
 pub use used::{Use, Used};
@@ -100,11 +101,50 @@ pub struct Mark {
     pub from_ms: UnixMs,
     /// When it ends, in steps of 10 ms, at most [`LIFE_MS_MAX`] later.
     pub until_ms: UnixMs,
-    /// Random bits that tell it from others.
+    /// Bits that tell it from others; those of a pass say who was given it ([`Mark::nonce`]).
     pub nonce: u32,
 }
 
 impl Mark {
+    /// The nonce of a pass of this asker, the `n`th of those that are made at a time: so a server knows who asks again, and nobody else
+    /// does.
+    pub fn nonce(asker: Asker, n: u8) -> u32 {
+        asker.bits() << (u32::BITS - Asker::BITS) | u32::from(n)
+    }
+
+    /// A slot at `at_ms` for what was promised, to this asker where he is known. Two for one promise have other bytes: their windows end
+    /// at different times. `random` are uniform bits.
+    pub fn slot_for(
+        class: Class,
+        node: NodeTag,
+        at_ms: UnixMs,
+        grant: &Grant,
+        asker: Option<Asker>,
+        random: u32,
+    ) -> Self {
+        let nonce = asker.map_or(random, |asker| Self::nonce(asker, grant.number));
+        let slot = Self::slot(class, node, at_ms, grant.tolerance_ms(), nonce);
+        Self { until_ms: slot.until_ms.saturating_add(u64::from(random % 16) * LIFE_UNIT_MS), ..slot }
+    }
+
+    /// The same slot, for somebody who came in its time and has to wait for a place: it is good until this time at least. Its bytes are
+    /// always others, and it is for the same promise.
+    pub fn kept(&self, until_ms: UnixMs, random: u32) -> Self {
+        let until_ms = self.until_ms.max(until_ms);
+        Self { until_ms: until_ms.saturating_add(u64::from(1 + random % 16) * LIFE_UNIT_MS), ..*self }
+    }
+
+    /// Who shows it. (Of a slot whose asker was not known these are any bits.)
+    pub fn asker(&self) -> Asker {
+        Asker::from_bits(self.nonce >> (u32::BITS - Asker::BITS))
+    }
+
+    /// What all slots have in common that were given for one promise, however often it was asked for: they are good for one login. (They
+    /// begin within a millisecond or two, so two of them may lie on either side of one of these steps of eight seconds.)
+    pub fn promise(&self) -> u64 {
+        u64::from(self.nonce) << 32 | (self.from_ms >> 13) & u64::from(u32::MAX)
+    }
+
     /// A pass that is valid from now on.
     pub fn pass(class: Class, now_ms: UnixMs, nonce: u32) -> Self {
         Self {
@@ -241,7 +281,7 @@ impl MarkError {
 }
 
 /// What tells one mark from all others of its keys, for [`Used`]. The marks of one key differ in it but for a chance of
-/// 2^-64 for each pair, and it is as good as random to whoever has no key.
+/// 2^-64 for each pair (passes that one device is given twice in one millisecond: of 4 %), and it is as good as random to whoever has no key.
 pub fn identity(mark: &MarkBytes) -> u64 {
     let [_, _, _, _, id @ .., _, _, _, _, _, _, _, _] = *mark;
     u64::from_be_bytes(id)

@@ -142,6 +142,7 @@ impl Code {
             Self::TooLong => "too_long",
             Self::NotInvited => "not_invited",
             Self::UnknownDevice => "unknown_device",
+            Self::OutOfOrder => "out_of_order",
             Self::DiskFull => "disk_full",
             Self::StoreStopped => "store_stopped",
         }
@@ -161,6 +162,7 @@ impl Code {
                 | Self::Idle
                 | Self::SlowReader
                 | Self::TooManyInFlight
+                | Self::OutOfOrder
                 | Self::TicketExpired
                 | Self::Disconnected
                 | Self::DiskFull
@@ -216,6 +218,7 @@ impl Code {
             Self::TooLong => "it is over the limit; shorten it",
             Self::NotInvited => "only invited users may join; ask a member for an invitation",
             Self::UnknownDevice => "the user has no such device; list the devices",
+            Self::OutOfOrder => "the message that it is to follow is not there; send that one first",
             Self::DiskFull => "the server's disk is full; nothing was stored; try again later",
             Self::StoreStopped => {
                 "the server's store has stopped after an error of the disk; try again later"

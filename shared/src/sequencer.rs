@@ -7,7 +7,7 @@
 //!
 //! It must never give a sequence out twice, and never forget an id that is not yet durable.
 
-use std::collections::{HashMap, VecDeque};
+use std::collections::VecDeque;
 
 use crate::UnixMs;
 use crate::id::{ClientId, UserId};
@@ -16,8 +16,9 @@ use crate::limits::RECENT_IDS_PER_ROOM;
 /// Whose message, and the sender's name for it: the key of idempotency.
 pub type MessageKey = (UserId, ClientId);
 
-/// Room for so many times the ids that are kept is given back when a burst is over: there are as many sequencers as busy rooms.
-const SPARE_MAX: usize = 4;
+/// Room for the ids that are kept, and for those that are on their way to the disk with them. What a burst needs beyond it is given back:
+/// there are as many sequencers as busy rooms.
+const PLACES: usize = RECENT_IDS_PER_ROOM + 32;
 
 /// What the store said about a client id.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -53,20 +54,29 @@ pub enum Decision {
 }
 
 /// The sequence of one room.
+///
+/// The newest ids are looked through one by one: they are few, and a map of them beside their order was seven times as large.
 #[derive(Debug)]
 pub struct Sequencer {
     head: u64,
     durable: u64,
-    /// All ids with a sequence above this are in `recent`.
+    /// All ids with a sequence above this are remembered, in the order of their sequences.
     forgotten: u64,
-    recent: HashMap<MessageKey, (u64, UnixMs)>,
-    order: VecDeque<MessageKey>,
+    recent: VecDeque<Recent>,
+    /// What tells most of them apart, close together.
+    tags: VecDeque<u64>,
+}
+
+#[derive(Debug)]
+struct Recent {
+    key: MessageKey,
+    sent_at_ms: UnixMs,
 }
 
 impl Sequencer {
     /// The sequencer of a room whose last durable sequence is `head`.
     pub fn after(head: u64) -> Self {
-        Self { head, durable: head, forgotten: head, recent: HashMap::new(), order: VecDeque::new() }
+        Self { head, durable: head, forgotten: head, recent: VecDeque::new(), tags: VecDeque::new() }
     }
 
     /// The last sequence that was given out.
@@ -81,7 +91,7 @@ impl Sequencer {
 
     /// Decides about a message; changes nothing.
     pub fn decide(&self, key: &MessageKey, lookup: Lookup) -> Decision {
-        if let Some((seq, sent_at_ms)) = self.recent.get(key).copied() {
+        if let Some((seq, sent_at_ms)) = self.find(key) {
             return Decision::Known(Known { seq, sent_at_ms, durable: seq <= self.durable });
         }
         match lookup.found {
@@ -91,11 +101,16 @@ impl Sequencer {
         }
     }
 
+    /// Whether a message is remembered, on stable storage or on its way there.
+    pub fn remembers(&self, key: &MessageKey) -> bool {
+        self.find(key).is_some()
+    }
+
     /// Takes the sequence that [`Self::decide`] named.
     pub fn take(&mut self, key: MessageKey, sent_at_ms: UnixMs) -> u64 {
         self.head += 1;
-        self.recent.insert(key.clone(), (self.head, sent_at_ms));
-        self.order.push_back(key);
+        self.tags.push_back(tag(&key));
+        self.recent.push_back(Recent { key, sent_at_ms });
         self.head
     }
 
@@ -104,18 +119,32 @@ impl Sequencer {
     pub fn committed(&mut self, seq: u64) {
         self.durable = self.durable.max(seq.min(self.head));
         while self.durable - self.forgotten > RECENT_IDS_PER_ROOM as u64 {
-            if let Some(key) = self.order.pop_front() {
-                self.recent.remove(&key);
-            }
+            self.recent.pop_front();
+            self.tags.pop_front();
             self.forgotten += 1;
         }
-        if self.order.capacity() > SPARE_MAX * RECENT_IDS_PER_ROOM
-            && self.order.len() <= SPARE_MAX / 2 * RECENT_IDS_PER_ROOM
-        {
-            self.order.shrink_to(RECENT_IDS_PER_ROOM);
-            self.recent.shrink_to(RECENT_IDS_PER_ROOM);
+        if self.recent.capacity() > PLACES && self.recent.len() <= PLACES {
+            self.recent.shrink_to(PLACES);
+            self.tags.shrink_to(PLACES);
         }
     }
+
+    /// The sequence of an id that is remembered, and when it was sent.
+    fn find(&self, key: &MessageKey) -> Option<(u64, UnixMs)> {
+        let wanted = tag(key);
+        // The newest first: that is what is asked for most.
+        let mut same = self.tags.iter().enumerate().rev().filter(|(_, tag)| **tag == wanted);
+        same.find_map(|(at, _)| {
+            let recent = self.recent.get(at)?;
+            (recent.key == *key).then_some((self.forgotten + 1 + at as u64, recent.sent_at_ms))
+        })
+    }
+}
+
+/// Half of what a client id says, whichever part of it the client fills.
+fn tag((_, id): &MessageKey) -> u64 {
+    let both = u128::from_be_bytes(*id.as_bytes());
+    (both >> 64) as u64 ^ both as u64
 }
 
 #[cfg(test)]
@@ -143,6 +172,7 @@ mod tests {
         s.take(key(1, 1), 99);
         let known = |durable| Decision::Known(Known { seq: 8, sent_at_ms: 99, durable });
         assert_eq!(s.decide(&key(1, 1), fresh(&s)), known(false));
+        assert!(s.remembers(&key(1, 1)) && !s.remembers(&key(2, 1)));
         s.committed(8);
         assert_eq!(s.decide(&key(1, 1), fresh(&s)), known(true));
         assert_eq!(
@@ -164,13 +194,11 @@ mod tests {
         for id in 0..10_000 {
             s.take(key(1, id), 0);
         }
-        assert!(s.order.capacity() >= 10_000, "none of them is durable");
+        assert!(s.recent.capacity() >= 10_000, "none of them is durable");
         s.committed(9_000);
         s.committed(10_000);
-        assert_eq!(s.order.len(), RECENT_IDS_PER_ROOM);
-        assert!(
-            s.order.capacity() < 4 * RECENT_IDS_PER_ROOM && s.recent.capacity() < 4 * RECENT_IDS_PER_ROOM
-        );
+        assert_eq!((s.recent.len(), s.tags.len()), (RECENT_IDS_PER_ROOM, RECENT_IDS_PER_ROOM));
+        assert_eq!((s.recent.capacity(), s.tags.capacity()), (PLACES, PLACES));
         assert!(matches!(s.decide(&key(1, 9_999), fresh(&s)), Decision::Known(_)));
     }
 

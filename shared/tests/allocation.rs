@@ -13,11 +13,12 @@ use buslane_shared::overload::brain::{Brain, Facts, TICK};
 use buslane_shared::overload::claims::Claims;
 use buslane_shared::overload::lanes::{Job, JobKey, Lanes, Next, Offer};
 use buslane_shared::overload::level::{LEVELS, Level, Standing};
-use buslane_shared::overload::logins::{Ask, Logins, Verdict};
+use buslane_shared::overload::logins::{Ask, Comer, Logins, Places, Verdict};
 use buslane_shared::overload::orders::Orders;
 use buslane_shared::overload::settings::Settings;
 use buslane_shared::overload::signals::Readings;
 use buslane_shared::overload::valve::{Cut, Edge, Valve};
+use buslane_shared::slots::Asker;
 use buslane_shared::token::KeyRing;
 use buslane_shared::wire::{AppState, KeySet, Posture, TokenKey};
 
@@ -130,16 +131,24 @@ fn reading_a_mark_allocates_nothing_whatever_it_is() {
 #[test]
 fn deciding_about_a_login_allocates_nothing() {
     let mut logins = Logins::new(&Settings::default().background, 2);
+    // The first promise makes room for all that are remembered.
+    logins.defer(0, Some(Asker::from_bits(u32::MAX)), 0);
     let mut seen = [0; 4];
     let count = allocations(|| {
         for n in 0..10_000_u32 {
+            let asker = Some(Asker::from_bits(n));
             let ask = [Ask::Slot, Ask::Resume, Ask::Pass, Ask::Stranger][n as usize % 4];
             let posture = if n < 5_000 { Posture::Normal } else { Posture::Emergency };
-            let at = match logins.decide(u64::from(n) * MS / 4, ask, posture, n.wrapping_mul(0x9e37_79b9)) {
+            let who = Comer {
+                ask,
+                asker,
+                places: [Places::Free, Places::ForSlots, Places::None][n as usize % 9 / 3],
+            };
+            let at = match logins.decide(u64::from(n) * MS / 4, who, posture, n.wrapping_mul(0x9e37_79b9)) {
                 Verdict::Admit => 0,
                 Verdict::Defer(_) => 1,
                 Verdict::Later => 2,
-                Verdict::Silence => 3,
+                Verdict::Silence | Verdict::Wait => 3,
             };
             seen[at] += 1;
         }

@@ -55,7 +55,7 @@ pub struct Options {
 }
 
 impl Default for Options {
-    /// 64 MiB of cache: recent messages are in the memory tables anyway.
+    /// 64 MiB of cache: the newest messages are in the memory tables anyway.
     fn default() -> Self {
         Self { cache_bytes: 64 * 1024 * 1024, free_bytes_min: FREE_BYTES_MIN }
     }

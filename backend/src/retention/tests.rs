@@ -54,7 +54,7 @@ impl World {
 
     async fn send(&self, who: &(UserId, DeviceId), room: &bytes::Bytes) -> u64 {
         let client_id = bytes::Bytes::copy_from_slice(&clock::random::<16>());
-        let send = wire::Send { room: room.clone(), client_id, body: "x".into(), mentions: vec![] };
+        let send = wire::Send { room: room.clone(), client_id, body: "x".into(), ..Default::default() };
         match self.ask(who, Op::Send(send)).await {
             Outcome::Receipt(receipt) => receipt.seq,
             other => panic!("not a receipt: {other:?}"),

@@ -3,7 +3,7 @@
 use std::collections::BTreeSet;
 
 use buslane_backend::{Config, Limits};
-use buslane_shared::id::RoomId;
+use buslane_shared::id::{ClientId, RoomId};
 use buslane_shared::limits::{BATCH_BYTES_MAX, BODY_BYTES_MAX};
 use buslane_shared::refusal::Code;
 use buslane_shared::wire::{self, request::Op};
@@ -60,6 +60,46 @@ async fn the_same_client_id_never_makes_a_second_message() {
     world.stop().await;
 }
 
+#[tokio::test]
+async fn a_message_that_is_to_follow_another_is_taken_only_after_it() {
+    let (world, engine) = World::memory().await;
+    let (ann, bob) = (world.enrol("ann").await, world.enrol("bob").await);
+    let room = ann.direct(&bob).await;
+    let ids: Vec<_> = (0..600).map(|_| fresh_id()).collect();
+    let following = |id: ClientId, after: Bytes| {
+        let Op::Send(send) = send_op(room, id, "x") else { unreachable!() };
+        Op::Send(wire::Send { after, ..send })
+    };
+    let refused = ann.ask(following(ids[1], ids[0].to_wire())).await.unwrap_err();
+    assert_eq!((refused.code(), refused.0.maybe_applied), (Code::OutOfOrder, false));
+    assert!(refused.0.retryable);
+    bob.send_as(room, ids[0], "x").await.unwrap();
+    assert_eq!(
+        ann.code_of(following(ids[1], ids[0].to_wire())).await,
+        Code::OutOfOrder,
+        "another's id is another message"
+    );
+    // All at once: each finds the one in front of it on its way to the disk.
+    let sends = ids.windows(2).map(|pair| ann.ask(following(pair[1], pair[0].to_wire())));
+    let (first, rest) = tokio::join!(ann.send_as(room, ids[0], "x"), join_all(sends));
+    assert_eq!(first.unwrap().seq, 2);
+    let seqs = rest.into_iter().map(|answer| match answer {
+        Ok(wire::answer::Result::Receipt(receipt)) => receipt.seq,
+        other => panic!("not a receipt: {other:?}"),
+    });
+    assert_eq!(seqs.collect::<Vec<_>>(), (3..=601).collect::<Vec<_>>());
+    // What is there already has its receipt whatever it names; what was long ago is looked for in the log, by a new process too.
+    assert!(ann.ask(following(ids[1], fresh_id().to_wire())).await.is_ok());
+    assert!(ann.ask(following(fresh_id(), ids[0].to_wire())).await.is_ok());
+    let world = world.restart_on(engine.reopen().unwrap()).await;
+    let ann = ann.at(&world);
+    assert!(ann.ask(following(fresh_id(), ids[599].to_wire())).await.is_ok());
+    assert_eq!(ann.code_of(following(fresh_id(), fresh_id().to_wire())).await, Code::OutOfOrder);
+    let short = ann.ask(following(fresh_id(), Bytes::from_static(b"short"))).await.unwrap_err();
+    assert_eq!((short.code(), short.0.field.as_str()), (Code::BadField, "after"));
+    world.stop().await;
+}
+
 #[tokio::test(flavor = "multi_thread", worker_threads = 4)]
 async fn concurrent_sends_are_dense_and_each_is_there_once() {
     let (world, _) = World::memory().await;
@@ -81,7 +121,7 @@ async fn concurrent_sends_are_dense_and_each_is_there_once() {
     let all = ann.all(room).await;
     assert_eq!(all.iter().map(|m| m.seq).collect::<Vec<_>>(), (1..=1000).collect::<Vec<_>>());
     for message in all {
-        let id = buslane_shared::id::ClientId::try_from(&message.client_id).unwrap();
+        let id = ClientId::try_from(&message.client_id).unwrap();
         assert!(receipts.contains(&(user(&message.sender), id, message.seq)));
     }
     world.stop().await;
@@ -105,7 +145,13 @@ async fn what_is_not_a_send_is_refused_with_its_reason() {
     assert!(ann.send(direct, &long[1..]).await.is_ok());
 
     let send = |room: Bytes, client_id: Bytes, mentions: Vec<String>| {
-        Op::Send(wire::Send { room, client_id, body: Bytes::from_static(b"x"), mentions })
+        Op::Send(wire::Send {
+            room,
+            client_id,
+            body: Bytes::from_static(b"x"),
+            mentions,
+            ..Default::default()
+        })
     };
     let bad = [
         (send(Bytes::from_static(b"short"), fresh_id().to_wire(), vec![]), "room"),

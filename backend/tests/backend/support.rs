@@ -285,7 +285,7 @@ pub fn send_op(room: RoomId, id: ClientId, text: &str) -> Op {
         room: room.to_wire(),
         client_id: id.to_wire(),
         body: Bytes::copy_from_slice(text.as_bytes()),
-        mentions: vec![],
+        ..Default::default()
     })
 }
 

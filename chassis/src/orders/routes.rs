@@ -270,7 +270,7 @@ impl From<&PostureView> for Report {
             background_per_s: view.background_per_s,
             ledger_ms: view.ledger_ms,
             order: view.order,
-            no: 0,
+            ..Self::default()
         }
     }
 }

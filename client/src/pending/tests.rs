@@ -2,6 +2,7 @@
 
 use super::*;
 use buslane_shared::refusal::Code;
+use bytes::Bytes;
 use proptest::prelude::*;
 
 const BOUNDS: Bounds = Bounds { messages: 100, bytes: 1_000_000, in_flight: 8, in_flight_per_room: 8 };
@@ -75,6 +76,8 @@ fn a_room_that_must_wait_does_not_hold_up_another() {
     assert_eq!(pending.next_wake(), Some(now + Duration::from_secs(5)));
     let later = now + Duration::from_secs(5);
     assert_eq!(pending.next(later).unwrap().0, first, "the refused one comes first");
+    assert!(pending.next(later).is_none(), "and alone");
+    assert!(pending.sent(first).is_some());
     assert!(pending.next(later).is_some());
 }
 
@@ -93,6 +96,38 @@ fn what_is_refused_too_often_is_given_back_and_can_be_tried_again() {
     assert!(pending.next(now).is_none());
     assert!(pending.retry(client_id(1)).is_some());
     assert_eq!(pending.next(now).unwrap().0, ordinal);
+}
+
+#[test]
+fn behind_a_refused_message_one_goes_at_a_time_until_there_are_receipts_again() {
+    let start = Instant::now();
+    let mut pending = Pending::new(Bounds { in_flight_per_room: 4, ..BOUNDS }, start);
+    for n in 1..=20 {
+        let (ordinal, _) = put(&mut pending, 1, n);
+        pending.stored(ordinal);
+    }
+    let fly = |pending: &mut Pending, now| {
+        let sends: Vec<_> = std::iter::from_fn(|| pending.next(now)).collect();
+        sends.into_iter().map(|(ordinal, send)| (ordinal, send.after)).collect::<Vec<_>>()
+    };
+    let after = |n: u64| client_id(n).to_wire();
+    let first = [(1, Bytes::new()), (2, after(1)), (3, after(2)), (4, after(3))];
+    assert_eq!(fly(&mut pending, start), first);
+    pending.set_thrifty(true);
+    pending.refused(1, &put_off(), Duration::from_secs(1), start);
+    for n in 2..=4 {
+        let refused = Refused::of(Code::OutOfOrder);
+        assert_eq!(pending.refused(n, &refused, Duration::from_millis(1), start), AfterRefusal::Again);
+    }
+    assert!(fly(&mut pending, start).is_empty(), "none goes before the time that the first was given");
+    let later = start + Duration::from_secs(1);
+    assert_eq!(fly(&mut pending, later), [(1, Bytes::new())]);
+    pending.sent(1);
+    assert_eq!(fly(&mut pending, later), [(2, Bytes::new()), (3, after(2))]);
+    pending.sent(2);
+    pending.sent(3);
+    assert_eq!(fly(&mut pending, later), [(4, Bytes::new()), (5, after(4)), (6, after(5)), (7, after(6))]);
+    assert_eq!(pending.refusals(2), 0, "it is not its own refusal");
 }
 
 fn put_off() -> Refused {
@@ -175,7 +210,8 @@ fn a_restored_outbox_goes_on_where_it_stopped() {
 enum Step {
     Enqueue(u8),
     Transmit,
-    /// The server answers the oldest request: with a receipt, or with "busy" that it also may have applied.
+    /// The server answers the oldest request: with a receipt, or with "busy"; with "out of order" in any case where it is to follow
+    /// what is not there.
     Answer {
         accepted: bool,
     },
@@ -202,11 +238,16 @@ struct Server {
 }
 
 impl Server {
-    fn apply(&mut self, room: RoomId, id: ClientId) {
+    /// Whether it is there now.
+    fn apply(&mut self, room: RoomId, send: &wire::Send) -> bool {
         let log = self.log.entry(room).or_default();
-        if !log.contains(&id) {
-            log.push(id);
+        let id = |bytes| ClientId::try_from(bytes).unwrap();
+        let is_there = log.contains(&id(&send.client_id));
+        if !is_there && (send.after.is_empty() || log.contains(&id(&send.after))) {
+            log.push(id(&send.client_id));
+            return true;
         }
+        is_there
     }
 }
 
@@ -216,11 +257,12 @@ fn run(steps: Vec<Step>, per_room: usize, refusals: bool) -> Result<(), TestCase
     let mut pending =
         Pending::new(Bounds { in_flight_per_room: per_room, messages: 1000, ..BOUNDS }, Instant::now());
     let mut server = Server::default();
-    let mut wire: VecDeque<u64> = VecDeque::new();
+    let mut wire: VecDeque<(u64, wire::Send)> = VecDeque::new();
     let mut order: HashMap<RoomId, Vec<ClientId>> = HashMap::new();
     let mut count = 0;
     let quiet = [Step::Transmit, Step::Answer { accepted: true }];
-    let rest = std::iter::repeat_n(quiet, steps.len() + 8).flatten();
+    // A message that was refused goes alone at first: one round for each, and one for the room to be awake again.
+    let rest = std::iter::repeat_n(quiet, 2 * steps.len() + 8).flatten();
     for step in steps.into_iter().chain(rest) {
         match step {
             Step::Enqueue(r) => {
@@ -231,26 +273,29 @@ fn run(steps: Vec<Step>, per_room: usize, refusals: bool) -> Result<(), TestCase
             }
             Step::Transmit => {
                 now += Duration::from_secs(1);
-                while let Some((ordinal, _)) = pending.next(now) {
-                    wire.push_back(ordinal);
-                }
+                wire.extend(std::iter::from_fn(|| pending.next(now)));
                 prop_assert!(pending.in_flight() <= BOUNDS.in_flight);
             }
             Step::Answer { accepted } => {
-                if let Some(ordinal) = wire.pop_front() {
-                    let (r, id, _) = pending.entry(ordinal).unwrap();
-                    if accepted || !refusals {
-                        server.apply(r, id);
+                if let Some((ordinal, send)) = wire.pop_front() {
+                    let (r, ..) = pending.entry(ordinal).unwrap();
+                    let mut refuse = |code| {
+                        let refused = Refused::of(code);
+                        pending.refused(ordinal, &refused, Duration::from_millis(10), now)
+                    };
+                    if !accepted && refusals {
+                        refuse(Code::Busy);
+                    } else if server.apply(r, &send) {
                         prop_assert!(pending.sent(ordinal).is_some());
                     } else {
-                        pending.refused(ordinal, &busy(), Duration::from_millis(10), now);
+                        prop_assert_eq!(refuse(Code::OutOfOrder), AfterRefusal::Again);
                     }
                 }
             }
             Step::Break { applied } => {
-                for ordinal in wire.drain(..).take(applied) {
-                    let (r, id, _) = pending.entry(ordinal).unwrap();
-                    server.apply(r, id);
+                for (ordinal, send) in wire.drain(..).take(applied) {
+                    let (r, ..) = pending.entry(ordinal).unwrap();
+                    server.apply(r, &send);
                 }
                 pending.rewind();
             }
@@ -270,6 +315,11 @@ proptest! {
     #[test]
     fn one_at_a_time_keeps_the_order_whatever_the_server_refuses(steps in steps()) {
         run(steps, 1, true)?;
+    }
+
+    #[test]
+    fn a_pipeline_keeps_the_order_whatever_the_server_refuses(steps in steps()) {
+        run(steps, 8, true)?;
     }
 
     #[test]

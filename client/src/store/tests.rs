@@ -8,6 +8,7 @@ fn send(n: u8) -> wire::Send {
         client_id: Bytes::copy_from_slice(&[n; 16]),
         body: Bytes::from_static(b"hello"),
         mentions: vec!["bob".into()],
+        ..Default::default()
     }
 }
 

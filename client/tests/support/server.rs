@@ -298,7 +298,7 @@ impl Server {
             room: room.to_wire(),
             client_id,
             body: Bytes::copy_from_slice(text.as_bytes()),
-            mentions: Vec::new(),
+            ..Default::default()
         };
         if lose {
             let sessions = std::mem::take(&mut world.sessions);

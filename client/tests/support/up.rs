@@ -34,6 +34,8 @@ pub struct Site {
     folder: PathBuf,
     authority: Authority,
     ports: Option<[SocketAddr; 3]>,
+    /// How fast a user may go: as fast as he can, unless a test says otherwise.
+    pub limits: buslane_backend::Limits,
 }
 
 /// The running roles.
@@ -50,7 +52,8 @@ pub struct Up {
 
 impl Site {
     pub fn new(folder: &Path) -> Self {
-        Self { folder: folder.to_owned(), authority: Authority::generate().unwrap(), ports: None }
+        let limits = buslane_backend::Limits::off();
+        Self { folder: folder.to_owned(), authority: Authority::generate().unwrap(), ports: None, limits }
     }
 
     /// Starts the roles: at free ports the first time, at the same ones afterwards.
@@ -62,7 +65,7 @@ impl Site {
         let engine = FjallEngine::open(&self.folder.join("store"), Default::default()).unwrap();
         let keys = FileKeyWrap::open_or_create(&self.folder.join("keys/kek.json")).unwrap();
         let sealer = Sealer::new(engine.clone(), Arc::new(keys));
-        let config = buslane_backend::Config { limits: buslane_backend::Limits::off(), ..Default::default() };
+        let config = buslane_backend::Config { limits: self.limits.clone(), ..Default::default() };
         let service = Service::start(config, engine, sealer, &shutdown).await.unwrap();
         let backend: Backend = service.clone();
         let any: SocketAddr = "127.0.0.1:0".parse().unwrap();

@@ -29,8 +29,8 @@ async fn report(stand: &Stand, posture: Posture, background_per_s: u64, ledger_m
         level: 512,
         background_rate_milli: background_per_s * 1_000,
         ledger_ms,
-        order: 0,
         no: 1,
+        ..Default::default()
     };
     let nodes = vec![wire::NodeLoad { node: "m1".to_owned(), load: Some(load) }];
     stand.feed(|feed| feed.loads = Some(wire::LoadSet { nodes, gateways: 1 })).await;
@@ -52,12 +52,16 @@ fn slot(ring: &KeyRing, node: &str, in_ms: i64) -> Bytes {
 async fn a_full_manager_costs_the_phones_a_wait_and_the_people_nothing() {
     let stand = stand().await;
     let alice = stand.enrol("alice").await;
+    let mut phones = Vec::new();
+    for n in 0..20 {
+        phones.push(stand.enrol(&format!("phone{n}")).await);
+    }
     let client = stand.connect().await;
     let enrolled = stand.backend.asked.lock().len();
     report(&stand, Posture::Emergency, 10, 0).await;
     let mut waits = Vec::new();
-    for _ in 0..20 {
-        let refusal = woken(&client, &alice, Bytes::new()).await.unwrap_err();
+    for phone in &phones {
+        let refusal = woken(&client, phone, Bytes::new()).await.unwrap_err();
         assert_eq!((refusal.code(), refusal.retryable), (Code::Busy, true));
         assert_eq!((refusal.class, refusal.level, refusal.posture()), (5, 512, Posture::Emergency));
         let mark = stand.backend.ring().marks().read(&refusal.slot, clock::unix_ms());
@@ -67,6 +71,9 @@ async fn a_full_manager_costs_the_phones_a_wait_and_the_people_nothing() {
     }
     // Ten a second, filled to 95 %: one each 105 ms.
     assert!(waits.is_sorted() && (1_500..=2_300).contains(waits.last().unwrap()), "{waits:?}");
+    // Who asks again before his time is told the same one.
+    let again = woken(&client, &phones[19], Bytes::new()).await.unwrap_err().retry_after_ms;
+    assert!(again <= waits[19] + 250 && again + 2_000 > waits[19], "{again} {waits:?}");
     for _ in 0..3 {
         assert!(client.enter(&alice).await.is_ok(), "a person has opened the app");
     }

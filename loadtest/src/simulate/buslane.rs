@@ -12,9 +12,10 @@ use buslane_shared::class::{Class, Protocol};
 use buslane_shared::overload::claims::Claims;
 use buslane_shared::overload::lanes::{self, JobKey, Lanes, Offer, Seat};
 use buslane_shared::overload::level::{Level, Standing};
-use buslane_shared::overload::logins::{Ask, Logins, Verdict};
+use buslane_shared::overload::logins::{Ask, Comer, Logins, Places, Verdict, moment};
 use buslane_shared::overload::settings::{self, Settings};
 use buslane_shared::overload::valve::Valve;
+use buslane_shared::slots::Asker;
 use buslane_shared::wire::Posture;
 
 use super::job::{Job, JobId, Shows};
@@ -85,9 +86,13 @@ impl Buslane {
             return self.let_in();
         }
         let random = self.random.bits() as u32;
-        match self.logins.decide(now, ask, self.ticker.posture(), random) {
+        let asker = (ask != Ask::Stranger).then(|| Asker::from_bits(job.user));
+        let places = if self.handshakes < HANDSHAKES_MAX { Places::Free } else { Places::None };
+        let who = Comer { ask, asker, places };
+        match self.logins.decide(now, who, self.ticker.posture(), random) {
             Verdict::Admit => self.let_in(),
             Verdict::Defer(grant) => refuse(Rejection::Early, Told::Slot(grant.at)),
+            Verdict::Wait => refuse(Rejection::Early, Told::Slot(now + moment(self.random.bits() as u32))),
             Verdict::Later => refuse(
                 Rejection::Early,
                 Told::At(now + LATER.start + self.random.below(LATER.end - LATER.start)),

@@ -139,7 +139,7 @@ async fn send_on_time(
                 room: room.clone(),
                 client_id: Bytes::copy_from_slice(uuid::Uuid::now_v7().as_bytes()),
                 body: body(n),
-                mentions: Vec::new(),
+                ..Default::default()
             })),
         };
         send.write_all(&frame(&wire::ClientFrame { kind: Some(client_frame::Kind::Request(request)) }))

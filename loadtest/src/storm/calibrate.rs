@@ -218,7 +218,7 @@ fn message(id: u64, room: &Bytes) -> Bytes {
         room: room.clone(),
         client_id: Bytes::copy_from_slice(uuid::Uuid::now_v7().as_bytes()),
         body: Bytes::from_static(&[b'.'; BODY_BYTES]),
-        mentions: Vec::new(),
+        ..Default::default()
     });
     let request = wire::Request { id, deadline_ms: 0, op: Some(op) };
     frame(&wire::ClientFrame { kind: Some(client_frame::Kind::Request(request)) })

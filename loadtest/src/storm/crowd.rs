@@ -102,6 +102,8 @@ pub struct CrowdOutcome {
     pub dropped: u64,
     /// From that drop until the last of them was back; `None`: not all are, or there was none.
     pub all_back_s: Option<f64>,
+    /// From that drop until each of them who is back was back.
+    pub back: Vec<Duration>,
     /// How late this thread was itself with what was due.
     pub lateness: Lateness,
     /// What was sent, answered and received.
@@ -142,6 +144,7 @@ async fn play(stage: Stage, plan: CrowdPlan, cue: Cue) -> anyhow::Result<CrowdOu
         received,
         dropped: slowest.map_or(0, notes::Dropped::clients),
         all_back_s: slowest.and_then(|drop| drop.all_back()).map(|took| took.as_secs_f64()),
+        back: slowest.map(|drop| drop.back().to_vec()).unwrap_or_default(),
         lateness,
         record: ledger.context("the run has not begun")?.into_record(),
         phones,

@@ -136,26 +136,34 @@ pub fn goodput(tally: &Tally, capacity: &Capacity) -> Option<f64> {
     share(per_s, capacity.messages_per_s)
 }
 
-/// How the postures that were heard relate to the storm.
+/// How the postures relate to the storm.
 #[derive(Debug, Clone, Copy, Default, PartialEq)]
 pub struct PostureFigures {
     /// From the beginning of the storm to EMERGENCY; negative: it held already when the storm began. One that was over before the storm is
     /// no answer to it.
     pub enter_ms: Option<f64>,
-    /// From its end to NORMAL, for good.
+    /// From its end to NORMAL, where no EMERGENCY came after it.
     pub exit_s: Option<f64>,
-    /// Changes from the storm's beginning on.
+    /// Changes that clients were told from the storm's beginning on.
     pub changes: u64,
 }
 
-/// The same from the list of changes.
-pub fn postures(timing: &Timing, heard: &[(Instant, Posture)]) -> PostureFigures {
+/// The same from what clients were told and what the node itself said.
+pub fn postures(
+    timing: &Timing,
+    heard: &[(Instant, Posture)],
+    of_node: &[(Instant, Posture)],
+) -> PostureFigures {
     let from_storm = |at: &Instant| timing.offset_s(*at);
     let before = heard.partition_point(|(at, _)| *at < timing.storm_begin());
     let in_storm = heard.get(before.saturating_sub(1)..).unwrap_or_default();
     let enter = in_storm.iter().find(|(_, posture)| *posture == Posture::Emergency);
-    let last = heard.last().filter(|(_, posture)| *posture == Posture::Normal && heard.len() > 1);
-    let exit = last
+    let is_storm = |posture| matches!(posture, Posture::Emergency | Posture::Recovery);
+    let after = of_node.iter().rposition(|(_, posture)| is_storm(*posture)).map(|last| last + 1);
+    let normal = after
+        .and_then(|after| of_node.get(after..))
+        .and_then(|after| after.iter().find(|(_, posture)| *posture == Posture::Normal));
+    let exit = normal
         .filter(|_| enter.is_some())
         .map(|(at, _)| at.saturating_duration_since(timing.storm_end()).as_secs_f64());
     PostureFigures {
@@ -278,26 +286,35 @@ mod tests {
     #[test]
     fn postures_are_reckoned_from_the_storm() {
         let timing = Timing::new(Instant::now(), 2 * S, 12 * S, 10 * S);
+        // Clients are not told of NORMAL after RECOVERY: there is nothing that they would do differently.
         let heard = [
             (timing.begin(), Posture::Normal),
             (timing.at(0.05), Posture::Emergency),
             (timing.at(14.0), Posture::Recovery),
-            (timing.at(15.0), Posture::Normal),
         ];
-        let figures = postures(&timing, &heard);
+        let mut of_node = vec![
+            (timing.begin(), Posture::Normal),
+            (timing.at(0.03), Posture::Emergency),
+            (timing.at(14.0), Posture::Recovery),
+            (timing.at(15.0), Posture::Normal),
+            (timing.at(17.0), Posture::Guard),
+        ];
+        let figures = postures(&timing, &heard, &of_node);
         assert!((figures.enter_ms.unwrap() - 50.0).abs() < 0.01, "{figures:?}");
-        assert!((figures.exit_s.unwrap() - 3.0).abs() < 0.01);
-        assert_eq!(figures.changes, 3);
+        assert!((figures.exit_s.unwrap() - 3.0).abs() < 0.01, "being on its guard is no emergency");
+        assert_eq!(figures.changes, 2);
+        of_node.push((timing.at(18.0), Posture::Emergency));
+        assert_eq!(postures(&timing, &heard, &of_node).exit_s, None, "a relapse");
         let early = [
             (timing.begin(), Posture::Emergency),
             (timing.at(-1.0), Posture::Normal),
             (timing.at(0.05), Posture::Emergency),
         ];
-        let enter = |heard: &[(Instant, Posture)]| postures(&timing, heard).enter_ms;
+        let enter = |heard: &[(Instant, Posture)]| postures(&timing, heard, heard).enter_ms;
         assert!((enter(&early).unwrap() - 50.0).abs() < 0.01, "one that was over is no answer");
         assert_eq!(enter(early.get(..2).unwrap()), None);
         assert!((enter(early.get(..1).unwrap()).unwrap() + 2_000.0).abs() < 0.01, "it holds still");
-        let calm = postures(&timing, heard.get(..1).unwrap());
+        let calm = postures(&timing, heard.get(..1).unwrap(), heard.get(..1).unwrap());
         assert_eq!(calm, PostureFigures::default());
     }
 }

@@ -6,6 +6,7 @@
 mod cast;
 mod gathered;
 mod machine;
+mod trail;
 mod validity;
 
 use std::path::PathBuf;
@@ -19,6 +20,7 @@ use tokio_util::sync::CancellationToken;
 
 use self::cast::{Cast, Outcomes};
 use self::gathered::Gathered;
+use self::trail::Trail;
 use super::calibrate;
 use super::fleet::Phone;
 use super::generator::Generator;
@@ -154,11 +156,16 @@ pub async fn run(
         pinned: plan.layout.is_pinned(),
     };
     go.send_replace(Some(timing));
+    let trail = tested.system.as_ref().map(|system| Trail::start(system.admin().clone(), live.clone()));
     progress(Progress::Begun(timing, live));
     let (marks, mut ended_early) = play(plan, &timing, &stage, &mut tested).await;
     if ended_early.is_some() {
         stage.stop.cancel();
     }
+    let postures = match trail {
+        Some(trail) => trail.finish().await,
+        None => Vec::new(),
+    };
     progress(Progress::Step("waiting for what is on its way"));
     let (mut outcomes, failures) = cast.finish().await?;
     if let Some(error) = failures.first() {
@@ -178,8 +185,18 @@ pub async fn run(
     {
         notes.push(format!("the server did not stop in order: {error:#}"));
     }
-    let gathered =
-        Gathered { timing, capacity, costs, outcomes, marks, ended_early, notes, findings, watched };
+    let gathered = Gathered {
+        timing,
+        capacity,
+        costs,
+        outcomes,
+        postures,
+        marks,
+        ended_early,
+        notes,
+        findings,
+        watched,
+    };
     Ok(gathered.into_run(plan, origin))
 }
 

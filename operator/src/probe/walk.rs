@@ -153,7 +153,7 @@ async fn send_once(
         room: room.to_wire(),
         client_id: client_id.to_wire(),
         body: Bytes::from_static(BODY),
-        mentions: Vec::new(),
+        ..Default::default()
     };
     match session.request(id, Op::Send(send), limit).await? {
         answer::Result::Receipt(_) => Ok(()),

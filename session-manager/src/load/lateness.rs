@@ -19,8 +19,8 @@ const TIMER_TICK: Duration = Duration::from_millis(1);
 /// Samples that are looked back on: a second.
 const SAMPLES: usize = 100;
 
-/// Of these so many are passed over: a thread that is held up once or twice (memory tables that are written out take a processor
-/// for some 30 ms) is no emergency, one that is late all the time is.
+/// Of these so many are passed over: a thread that is held up once or twice (a disk that syncs, another
+/// program) is no emergency, one that is late all the time is.
 const PASSED_OVER: usize = 5;
 
 /// The last samples of one probe, in microseconds.

@@ -33,7 +33,7 @@ pub(crate) enum Reason {
 }
 
 /// Codes that are reasons of their own; all others are one.
-const CODES: [Code; 21] = [
+const CODES: [Code; 22] = [
     Code::Busy,
     Code::Deadline,
     Code::Internal,
@@ -44,6 +44,7 @@ const CODES: [Code; 21] = [
     Code::DiskFull,
     Code::StoreStopped,
     Code::TooManyInFlight,
+    Code::OutOfOrder,
     Code::TicketExpired,
     Code::BadTicket,
     Code::BadProof,

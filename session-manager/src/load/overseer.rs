@@ -37,7 +37,7 @@ impl Overseer for Oversight {
             }),
             order: stance.source.order(),
             level: stance.level,
-            background_per_s: stance.background_per_s,
+            background_per_s: stance.background.now,
             ledger_ms: stance.ledger_ms,
         }
     }

@@ -26,7 +26,7 @@ use tokio::time::{Instant, MissedTickBehavior, interval};
 use super::blame::Blame;
 use super::lateness::Lateness;
 use super::system::{Processors, Stocks, System};
-use super::{Knobs, Pace, Stance};
+use super::{Fullness, Knobs, Pace, Stance};
 use crate::WAKE_THREADS;
 use crate::node::Node;
 
@@ -82,6 +82,7 @@ pub(crate) struct Pulse {
     reported: Report,
     since_ms: u64,
     blame: Blame,
+    fullness: Fullness,
 }
 
 impl Pulse {
@@ -117,6 +118,7 @@ impl Pulse {
             reported: Report::default(),
             since_ms: clock::unix_ms(),
             blame: Blame::default(),
+            fullness: Fullness::default(),
         }
     }
 
@@ -164,6 +166,9 @@ impl Pulse {
         load.valve.set_cut(outcome.cut);
         load.seats.with(|lanes, _| lanes.set_background_seats(outcome.background_seats));
         load.gate.set_posture(outcome.posture);
+        let busy_share = self.processors.busy_share();
+        let now_ns = load.clock.nanos(now);
+        load.set_full(self.fullness.step(now_ns, elapsed, outcome.posture, busy_share));
         self.open = outcome.open;
         self.ticks += 1;
         self.keep_books(now, elapsed);
@@ -206,7 +211,7 @@ impl Pulse {
     fn readings(&self, now: Instant, window: &Window, sojourn_min: Option<Nanos>) -> Readings {
         let load = &self.node.load;
         let logins_100ms = self.asked.iter().sum();
-        let login_budget_per_s = load.gate.per_s();
+        let login_budget_per_s = load.gate.rates().now;
         let logins_share = f64::from(logins_100ms) * 10.0 / login_budget_per_s.max(0.1);
         let is_busy = self.processors.own_share() >= OWN_SHARE_MIN || logins_share >= OWN_SHARE_MIN;
         Readings {
@@ -306,7 +311,7 @@ impl Pulse {
             },
             cause: self.blame.step(outcome.measured, outcome.judgement.cause),
             level: outcome.cut.level(),
-            background_per_s: load.gate.per_s(),
+            background: load.gate.rates(),
             ledger_ms: u32::try_from(load.gate.ledger_length(now) / 1_000_000).unwrap_or(u32::MAX),
         };
         load.set_stance(stance);
@@ -321,7 +326,8 @@ impl Pulse {
         let report = Report {
             posture: stance.posture,
             level: stance.level,
-            background_per_s: stance.background_per_s,
+            background_per_s: stance.background.now,
+            background_later_per_s: stance.background.later,
             ledger_ms: stance.ledger_ms,
             order: stance.source.order(),
             no: self.reported.no,
@@ -341,7 +347,7 @@ impl Pulse {
         gauge!("buslane_session_manager_posture").set(f64::from(i32::from(stance.posture)));
         gauge!("buslane_session_manager_admission_level").set(f64::from(stance.level));
         gauge!("buslane_session_manager_background_seats").set(f64::from(outcome.background_seats));
-        gauge!("buslane_session_manager_background_logins_per_second").set(stance.background_per_s);
+        gauge!("buslane_session_manager_background_logins_per_second").set(stance.background.now);
         gauge!("buslane_session_manager_slot_ledger_seconds").set(f64::from(stance.ledger_ms) / 1e3);
         gauge!("buslane_session_manager_processors_busy_share").set(self.processors.busy_share());
         gauge!("buslane_session_manager_lateness_seconds").set(self.lateness.p95() as f64 / 1e9);

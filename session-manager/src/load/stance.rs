@@ -11,6 +11,7 @@ use std::time::Duration;
 use arc_swap::ArcSwap;
 use buslane_shared::overload::posture::Source;
 use buslane_shared::overload::signals::Cause;
+use buslane_shared::slots::Rates;
 use buslane_shared::wire::Posture;
 use buslane_shared::{Nanos, UnixMs};
 use tokio::sync::watch;
@@ -28,7 +29,7 @@ pub(crate) struct Stance {
     /// First admission level that is refused; 1024: none.
     pub(crate) level: u16,
     /// Background logins that the node takes, per second.
-    pub(crate) background_per_s: f64,
+    pub(crate) background: Rates,
     /// Until the first free place in the slot ledger.
     pub(crate) ledger_ms: u32,
 }
@@ -43,7 +44,7 @@ impl Stance {
             source: Source::Measured(None),
             cause: None,
             level: 1024,
-            background_per_s: 0.0,
+            background: Rates::from(0.0),
             ledger_ms: 0,
         }
     }

@@ -9,6 +9,7 @@ use buslane_chassis::telemetry::install_metrics;
 use buslane_shared::class::Class;
 use buslane_shared::mark::{Mark, MarkBytes, NodeTag};
 use buslane_shared::put_off::PutOff;
+use buslane_shared::slots::Asker;
 use buslane_shared::token::KeyRing;
 use buslane_shared::wire;
 use quinn::{Connection, ConnectionError, TransportErrorCode};
@@ -177,6 +178,33 @@ async fn a_full_wake_port_gives_slots() {
         assert!(!attempt.is_finished());
         attempt.abort();
     }
+    stand.stop().await;
+}
+
+/// With every pass of one device the node tells the same time, and another one to another device.
+#[tokio::test]
+async fn who_asks_again_is_told_the_same_time() {
+    let mut config = config();
+    config.overload.background.logins_per_s_max = 1;
+    let stand = Stand::with(config).await;
+    put_off(&stand).await;
+    let phone = Phone::new(&stand, "bob", 2);
+    let told = async |asker, n| {
+        let pass = Mark::pass(Class::Wake, unix_ms(), Mark::nonce(Asker::from_bits(asker), n));
+        match phone.attempt(stand.wake, stand.mark(&pass)).await {
+            Err(ConnectionError::ConnectionClosed(close)) => {
+                unix_ms() + u64::from(PutOff::parse(&close.reason).unwrap().retry_after_ms)
+            }
+            other => panic!("{other:?}"),
+        }
+    };
+    // Ten that are a second apart, so that the one that is looked at is not near.
+    for asker in 0..10 {
+        told(asker, 0).await;
+    }
+    let (first, other, again) = (told(100, 0).await, told(101, 0).await, told(100, 1).await);
+    assert!(again.abs_diff(first) <= 300, "{first} {again}: a quarter of a second, and the way");
+    assert!(other > first + 700, "{first} {other}");
     stand.stop().await;
 }
 

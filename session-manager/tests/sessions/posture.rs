@@ -92,7 +92,8 @@ async fn in_an_emergency_who_comes_by_himself_gets_a_slot_and_returns_in_it() {
 
     // Slots as the node makes them, at times that do not depend on how busy this machine is.
     let (here, now_ms) = (NodeTag::of(NODE), unix_ms());
-    let slot = |node, at_ms, nonce| stand.mark(&Mark::slot(Class::Wake, node, at_ms, 100_000, nonce));
+    // Each of another asker.
+    let slot = |node, at_ms, n: u32| stand.mark(&Mark::slot(Class::Wake, node, at_ms, 100_000, n << 8));
     // Too early: it keeps its slot, and waits for the rest.
     let early = Bytes::copy_from_slice(&slot(here, now_ms + 250_000, 1));
     let (_, refusal) = turned_away(&stand, &phone, early.clone()).await;

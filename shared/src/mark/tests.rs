@@ -35,6 +35,27 @@ fn a_pass_is_valid_anywhere_until_it_expires() {
 }
 
 #[test]
+fn a_pass_says_who_was_given_it_and_slots_of_one_time_are_one_promise() {
+    let (keys, asker) = (one(), Asker::from_bits(0xabcdef));
+    let pass = |n| keys.make(&Mark::pass(Class::Wake, 1_000, Mark::nonce(asker, n)), 1_000).unwrap();
+    let [first, last] = [0, 255].map(pass);
+    assert_ne!(first, last);
+    assert_eq!([first, last].map(|pass| keys.read(&pass, 1_000).unwrap().asker()), [asker, asker]);
+    let slot = |asker, at_ms, number, random| {
+        let grant = Grant { at: 0, told: 0, tolerance: 1_000_000_000, number };
+        Mark::slot_for(Class::Wake, NodeTag::of("m1"), at_ms, &grant, asker, random)
+    };
+    let mine = slot(Some(asker), 1_100_000, 7, 1);
+    let again = slot(Some(asker), 1_100_001, 7, 2);
+    assert_eq!(mine.promise(), again.promise());
+    assert_ne!(keys.make(&mine, 1_000), keys.make(&again, 1_000));
+    assert!((mine.from_ms, mine.until_ms) == (1_099_000, 1_101_010), "{mine:?}");
+    assert_ne!(mine.promise(), slot(Some(asker), 1_100_000, 8, 1).promise(), "another time");
+    assert_ne!(mine.promise(), slot(Some(Asker::from_bits(1)), 1_100_000, 7, 1).promise(), "another asker");
+    assert_ne!(slot(None, 1_100_000, 7, 1).promise(), slot(None, 1_100_000, 7, 2).promise());
+}
+
+#[test]
 fn a_slot_is_valid_in_its_window_at_its_node() {
     let keys = one();
     let mark = slot(NOW_MS + 10_000);
@@ -168,5 +189,23 @@ proptest! {
             bytes[1..4].copy_from_slice(&keys.knock(NOW_MS).unwrap());
         }
         prop_assert!(keys.read(&bytes, NOW_MS).is_err());
+    }
+}
+
+/// Whoever waits for a place shows another slot each time, and all of them are good for one login.
+#[test]
+fn a_slot_that_is_kept_has_other_bytes_and_stands_for_the_same_promise() {
+    let ring = one();
+    let grant = Grant { at: 0, told: 0, tolerance: 1_000_000_000, number: 7 };
+    for at_ms in [NOW_MS, NOW_MS + 500] {
+        let slot =
+            Mark::slot_for(Class::Wake, NodeTag::of("m1"), at_ms, &grant, Some(Asker::from_bits(9)), 15);
+        let bytes = ring.make(&slot, NOW_MS).unwrap();
+        for (random, until_ms) in (0..16).flat_map(|random| [(random, 0), (random, NOW_MS + 60_000)]) {
+            let kept = slot.kept(until_ms, random);
+            assert_eq!(kept.promise(), slot.promise());
+            assert!(kept.until_ms > until_ms && kept.until_ms > slot.until_ms);
+            assert_ne!(ring.make(&kept, NOW_MS).unwrap(), bytes);
+        }
     }
 }

@@ -1,6 +1,6 @@
 //! How often a session is refused before less of it is heard.
 //!
-//! In an emergency a claim to be foreground beyond what a person could have (`claims`) counts like a refusal.
+//! While the node has nothing to spare a claim to be foreground beyond what a person could have (`claims`) counts like a refusal.
 //!
 //! To read a request and refuse it costs a node some 40 us, most of it in the network: not much less than to serve it. A client that
 //! does not listen could so keep a processor busy with refusals alone. Beyond this bucket its stream is left unread for a moment: the

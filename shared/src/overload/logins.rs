@@ -3,13 +3,13 @@
 //! Decided on the first packet, before anything is spent, and again for the few who pass and turn out to ask for more than
 //! they said. A bucket holds the rate that the node can take. Whoever returns in his slot is admitted whatever the bucket
 //! says: his place was promised. Others take what is left over, and otherwise get a slot behind all that were given before,
-//! so nobody gains by asking often. Answers are bounded too: beyond [`ANSWER_SHARE`] of the processors, silence.
+//! or the one that they were told already, so nobody gains by asking often. Answers are bounded too: beyond [`ANSWER_SHARE`] of the processors, silence.
 
 use super::rate::{LoginRate, Window};
 use super::settings::Background;
 use crate::Nanos;
 use crate::mark::{Kind, Mark};
-use crate::slots::{Grant, Ledger};
+use crate::slots::{Asker, Grant, Ledger, Rates};
 use crate::wire::Posture;
 
 /// Logins that may be ahead of their rate, in time: what a moment of the calm brings at once.
@@ -25,8 +25,9 @@ const OPEN_MIN: f64 = 0.01;
 /// The bucket never owes more than this: slots that came all at once are paid back in this time.
 const DEBT_MAX: Nanos = 1_000_000_000;
 
-/// Slots further away than this are spaced by the usual rate, not by that of this moment.
-const FAR: Nanos = 20_000_000_000;
+/// Whoever finds no place in his time comes again after this, and up to twice of it. A client that heard nothing would come after a
+/// second, then after two more and four more.
+const MOMENT: Nanos = 150_000_000;
 
 /// Part of the processors that answers to those who are turned away may cost.
 pub const ANSWER_SHARE: f64 = 0.15;
@@ -64,6 +65,39 @@ impl Ask {
     }
 }
 
+/// Who is at the door.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Comer {
+    /// What he has shown.
+    pub ask: Ask,
+    /// Who he is, where it is known.
+    pub asker: Option<Asker>,
+    /// Which places for handshakes are free. Whoever is let in where there is none is heard by nobody, and tries again after seconds; to
+    /// be told when to come is better.
+    pub places: Places,
+}
+
+impl Comer {
+    /// Whether a place is free for him.
+    pub fn has_place(&self) -> bool {
+        match self.ask {
+            Ask::Slot => self.places != Places::None,
+            Ask::Resume | Ask::Pass | Ask::Stranger => self.places == Places::Free,
+        }
+    }
+}
+
+/// Which places for handshakes are free at the port.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub enum Places {
+    /// Some for everybody.
+    Free,
+    /// Only those that are kept for slots.
+    ForSlots,
+    /// None.
+    None,
+}
+
 /// What becomes of it.
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub enum Verdict {
@@ -73,6 +107,8 @@ pub enum Verdict {
     Defer(Grant),
     /// There is no place within the horizon: come back some time.
     Later,
+    /// His slot is good, but every place is taken: he keeps it and comes again in a moment.
+    Wait,
     /// Nothing is said.
     Silence,
 }
@@ -121,8 +157,16 @@ impl Logins {
         );
     }
 
-    /// Decides. `random` are uniform bits.
-    pub fn decide(&mut self, now: Nanos, ask: Ask, posture: Posture, random: u32) -> Verdict {
+    /// Decides about somebody, where the posture is this. `random` are uniform bits.
+    pub fn decide(&mut self, now: Nanos, who: Comer, posture: Posture, random: u32) -> Verdict {
+        let Comer { ask, asker, .. } = who;
+        let has_place = who.has_place();
+        if !has_place && let Some(verdict) = self.keep_waiting(now, ask, asker, random) {
+            return verdict;
+        }
+        // Who comes in the time that he was promised, with a pass in place of the slot, has not listened and is in time all the same.
+        let is_due = has_place && asker.is_some_and(|asker| self.redeem(asker, now));
+        let ask = if is_due { Ask::Slot } else { ask };
         let used = self.used_until.saturating_sub(now);
         let admitted = match ask {
             Ask::Slot => true,
@@ -130,7 +174,8 @@ impl Logins {
             Ask::Pass if posture == Posture::Emergency => used < BURST_OF_STRANGERS,
             Ask::Pass | Ask::Resume => used < BURST,
             Ask::Stranger => used < BURST_OF_STRANGERS,
-        } && self.is_open_for(ask, now);
+        } && has_place
+            && self.is_open_for(ask, now);
         if admitted {
             let cost = self.every();
             if ask != Ask::Slot {
@@ -145,15 +190,26 @@ impl Logins {
             return Verdict::Silence;
         }
         self.turned_away += ANSWER_COST;
-        self.defer(now, random)
+        self.defer(now, asker, random)
     }
 
-    /// A slot for somebody who is inside already and cannot be served: behind all others.
-    pub fn defer(&mut self, now: Nanos, random: u32) -> Verdict {
-        // A slot that is far away lies behind the storm of now: spaced as if it never ended, the node would stand idle then.
-        let per_s =
-            if self.ledger.length(now) > FAR { self.rate.per_s_in_a_while() } else { self.rate.per_s() };
-        match self.ledger.grant(now, 1.0, per_s, random) {
+    /// What is said to somebody who comes in his time while there is no place for him; `None`: it is not his time.
+    fn keep_waiting(&mut self, now: Nanos, ask: Ask, asker: Option<Asker>, random: u32) -> Option<Verdict> {
+        let verdict = match ask {
+            Ask::Slot => Verdict::Wait,
+            Ask::Resume | Ask::Pass | Ask::Stranger => {
+                let told = now.saturating_add(moment(random));
+                Verdict::Defer(self.ledger.keep_waiting(asker?, now, told)?)
+            }
+        };
+        let may_answer = self.may_answer(now);
+        self.turned_away += if may_answer { ANSWER_COST } else { SILENCE_COST };
+        Some(if may_answer { verdict } else { Verdict::Silence })
+    }
+
+    /// A slot for somebody who is inside already and cannot be served: behind all others, or the one that he has.
+    pub fn defer(&mut self, now: Nanos, asker: Option<Asker>, random: u32) -> Verdict {
+        match self.ledger.grant_to(asker, now, 1.0, self.rates(), random) {
             Some(grant) => Verdict::Defer(grant),
             None => Verdict::Later,
         }
@@ -161,13 +217,14 @@ impl Logins {
 
     /// Takes a window of about 100 ms into account. `open` is the part of the rate for those without a slot. What those who
     /// were turned away have cost is neither the price of a login nor to be had for one.
-    pub fn step(&mut self, window: Window, open: f64) {
+    pub fn step(&mut self, window: Window, open: f64, posture: Posture) {
         let turned_away = std::mem::take(&mut self.turned_away);
-        self.rate.step(Window {
+        let window = Window {
             spent: window.spent.saturating_sub(turned_away),
             available: window.available.saturating_sub(turned_away),
             ..window
-        });
+        };
+        self.rate.step(window, posture == Posture::Normal);
         if self.open >= 1.0 {
             // What was let in before a recovery is not held against those who come in it.
             self.opened_until = 0;
@@ -175,14 +232,24 @@ impl Logins {
         self.open = open.clamp(0.0, 1.0);
     }
 
+    /// Somebody has come in his time: it is kept, and is not told again. False: it was none of his.
+    pub fn redeem(&mut self, asker: Asker, now: Nanos) -> bool {
+        self.ledger.redeem(asker, now)
+    }
+
+    /// Gives back what was needed in a storm that is over.
+    pub fn tidy(&mut self, now: Nanos) {
+        self.ledger.tidy(now);
+    }
+
     /// Others have given out slots of this node up to this time.
     pub fn advance(&mut self, until: Nanos) {
         self.ledger.advance(until);
     }
 
-    /// Logins that the node can take, per second.
-    pub fn per_s(&self) -> f64 {
-        self.rate.per_s()
+    /// Logins that the node can take, per second: now, and in a while.
+    pub fn rates(&self) -> Rates {
+        Rates { now: self.rate.per_s(), later: self.rate.per_s_in_a_while() }
     }
 
     /// Until the first free place in the ledger.
@@ -208,6 +275,11 @@ impl Logins {
     }
 }
 
+/// How long somebody waits for a place: about as long as a handshake takes while all places are taken.
+pub fn moment(random: u32) -> Nanos {
+    MOMENT + Nanos::from(random) * MOMENT / Nanos::from(u32::MAX)
+}
+
 fn ledger(settings: &Background) -> Ledger {
     Ledger::new(settings.slot_fill, ms(settings.slot_horizon_ms), ms(settings.slot_tolerance_ms))
 }
@@ -229,19 +301,25 @@ mod tests {
             logins.step(
                 Window { elapsed: 100 * MS, completed: 200, spent: 100 * MS, available: 100 * MS, floor: 0 },
                 1.0,
+                Posture::Normal,
             );
         }
         logins
     }
 
+    fn comer(ask: Ask) -> Comer {
+        Comer { ask, asker: None, places: Places::Free }
+    }
+
     fn many(logins: &mut Logins, count: u32, now: Nanos, ask: Ask, posture: Posture) -> [u32; 4] {
         let mut seen = [0; 4];
         for n in 0..count {
-            let at = match logins.decide(now, ask, posture, n.wrapping_mul(0x9e37_79b9)) {
+            let at = match logins.decide(now, comer(ask), posture, n.wrapping_mul(0x9e37_79b9)) {
                 Verdict::Admit => 0,
                 Verdict::Defer(_) => 1,
                 Verdict::Later => 2,
                 Verdict::Silence => 3,
+                Verdict::Wait => panic!("every place is free"),
             };
             seen[at] += 1;
         }
@@ -267,6 +345,28 @@ mod tests {
     }
 
     #[test]
+    fn who_comes_in_his_time_with_a_pass_has_his_place_once() {
+        let mut logins = logins();
+        many(&mut logins, 2_500, 0, Ask::Pass, Posture::Emergency);
+        let asker = Some(Asker::from_bits(7));
+        let Verdict::Defer(grant) =
+            logins.decide(0, Comer { asker, ..comer(Ask::Pass) }, Posture::Emergency, 0)
+        else {
+            panic!("it is full")
+        };
+        let at = grant.at - 900 * MS;
+        many(&mut logins, 5_000, at, Ask::Slot, Posture::Emergency);
+        assert_eq!(
+            logins.decide(at, Comer { asker, ..comer(Ask::Pass) }, Posture::Emergency, 0),
+            Verdict::Admit
+        );
+        assert_ne!(
+            logins.decide(at, Comer { asker, ..comer(Ask::Pass) }, Posture::Emergency, 0),
+            Verdict::Admit
+        );
+    }
+
+    #[test]
     fn in_an_emergency_slots_go_first_and_new_logins_get_what_is_left() {
         let mut logins = logins();
         let [admitted, deferred, ..] = many(&mut logins, 200, 0, Ask::Pass, Posture::Emergency);
@@ -277,18 +377,56 @@ mod tests {
         assert_eq!(many(&mut logins, 100, 0, Ask::Pass, Posture::Emergency)[0], 0, "nothing is left");
     }
 
+    /// Let in where no place is free he would be heard by nobody, and would use up what others could have.
+    #[test]
+    fn without_a_place_there_is_a_time_and_nothing_is_used_up() {
+        let mut logins = logins();
+        let full = |ask| Comer { places: Places::ForSlots, ..comer(ask) };
+        for (n, ask) in [Ask::Pass, Ask::Resume].into_iter().enumerate() {
+            let verdict = logins.decide(0, full(ask), Posture::Normal, n as u32);
+            assert!(matches!(verdict, Verdict::Defer(_)), "{ask:?}: {verdict:?}");
+        }
+        assert_eq!(logins.decide(0, full(Ask::Stranger), Posture::Normal, 0), Verdict::Silence);
+        assert_eq!(logins.used_until, 0);
+        assert_eq!(
+            logins.decide(0, full(Ask::Slot), Posture::Normal, 0),
+            Verdict::Admit,
+            "a place is kept for it"
+        );
+    }
+
+    #[test]
+    fn who_comes_in_his_time_and_finds_no_place_keeps_his_time() {
+        let mut logins = logins();
+        let asker = Some(Asker::from_bits(7));
+        let full = |ask| Comer { ask, asker, places: Places::None };
+        let Verdict::Defer(first) = logins.decide(0, full(Ask::Pass), Posture::Emergency, 0x0700_0007) else {
+            panic!("it was no time of his yet")
+        };
+        let length = logins.ledger_length(0);
+        assert_eq!(logins.decide(first.at, full(Ask::Slot), Posture::Emergency, 0), Verdict::Wait);
+        let Verdict::Defer(again) = logins.decide(first.at, full(Ask::Pass), Posture::Emergency, 0) else {
+            panic!("he has a time")
+        };
+        assert_eq!((again.number, again.at, again.wait_ms(first.at)), (7, first.at, 150));
+        assert_eq!(logins.ledger_length(0), length, "nobody else's time is taken");
+        let free = Comer { ask: Ask::Pass, asker, places: Places::Free };
+        assert_eq!(logins.decide(again.told, free, Posture::Emergency, 0), Verdict::Admit);
+        assert_eq!([0, u32::MAX].map(|random| moment(random) / MS), [150, 300]);
+    }
+
     /// A storm is over before slots that are a minute away; spaced as if it lasted, they would leave the node idle then.
     #[test]
     fn slots_that_are_far_away_are_spaced_by_the_usual_rate() {
         let mut logins = logins();
         let busy = Window { elapsed: 100 * MS, completed: 20, spent: 10 * MS, available: 10 * MS, floor: 0 };
         for _ in 0..50 {
-            logins.step(busy, 1.0);
+            logins.step(busy, 1.0, Posture::Normal);
         }
-        assert!(logins.per_s() < 250.0, "{}", logins.per_s());
+        assert!(logins.rates().now < 250.0, "{}", logins.rates().now);
         let length = |logins: &mut Logins, count: u32| {
             for n in 0..count {
-                logins.defer(0, n);
+                logins.defer(0, None, n);
             }
             logins.ledger_length(0) as f64 / 1e9
         };
@@ -302,7 +440,7 @@ mod tests {
     fn turning_many_away_does_not_make_a_login_dear() {
         let mut logins = logins();
         many(&mut logins, 10_000, 0, Ask::Stranger, Posture::Normal);
-        let before = logins.per_s();
+        let before = logins.rates().now;
         let away = 9_900 * SILENCE_COST;
         let window = Window {
             elapsed: 100 * MS,
@@ -311,8 +449,8 @@ mod tests {
             available: 100 * MS + away,
             floor: 0,
         };
-        logins.step(window, 1.0);
-        assert!((logins.per_s() / before - 1.0).abs() < 0.05, "{} {before}", logins.per_s());
+        logins.step(window, 1.0, Posture::Normal);
+        assert!((logins.rates().now / before - 1.0).abs() < 0.05, "{} {before}", logins.rates().now);
     }
 
     #[test]
@@ -323,7 +461,7 @@ mod tests {
                 Window { elapsed: 100 * MS, completed: 200, spent: 100 * MS, available: 100 * MS, floor: 0 };
             let mut admitted = 0;
             for tick in 0..20 {
-                logins.step(window, open);
+                logins.step(window, open, Posture::Recovery);
                 let seen = many(&mut logins, 1_000, tick * 100 * MS, Ask::Pass, Posture::Recovery);
                 admitted += if tick >= 10 { seen[0] } else { 0 };
             }
@@ -354,7 +492,7 @@ mod tests {
     fn beyond_the_horizon_nobody_is_given_a_time() {
         let mut logins = logins();
         logins.advance(299_999 * MS);
-        let verdicts = [0, 1, 2].map(|random| matches!(logins.defer(0, random), Verdict::Defer(_)));
+        let verdicts = [0, 1, 2].map(|random| matches!(logins.defer(0, None, random), Verdict::Defer(_)));
         assert_eq!(verdicts, [true, false, false]);
     }
 }

@@ -165,7 +165,7 @@ fn is_request(protocol: Protocol) -> bool {
     !matches!(protocol, Protocol::Login | Protocol::Resume | Protocol::Delivery | Protocol::Unknown)
 }
 
-/// How a node is, for those who call it: some thirty bytes on the wire.
+/// How a node is, for those who call it: some forty bytes on the wire.
 #[derive(Debug, Clone, Copy, PartialEq, Default)]
 pub struct Report {
     /// What holds.
@@ -174,6 +174,8 @@ pub struct Report {
     pub level: u16,
     /// Background logins that it takes, per second.
     pub background_per_s: f64,
+    /// The same when the storm of now is over, as far as it knows. Slots that are far away are spaced by it.
+    pub background_later_per_s: f64,
     /// Milliseconds until the first free place in its slot ledger.
     pub ledger_ms: u32,
     /// The order that it obeys.
@@ -189,6 +191,7 @@ impl From<Report> for wire::Load {
             level: report.level.into(),
             // Saturates; a rate that is no number is none.
             background_rate_milli: (report.background_per_s * 1e3) as u64,
+            background_later_milli: (report.background_later_per_s * 1e3) as u64,
             ledger_ms: report.ledger_ms,
             order: report.order.unwrap_or(0),
             no: report.no,
@@ -202,6 +205,7 @@ impl From<&wire::Load> for Report {
             posture: load.posture(),
             level: u16::try_from(load.level).unwrap_or(u16::MAX),
             background_per_s: load.background_rate_milli as f64 / 1e3,
+            background_later_per_s: load.background_later_milli as f64 / 1e3,
             ledger_ms: load.ledger_ms,
             order: Some(load.order).filter(|id| *id > 0),
             no: load.no,

@@ -26,8 +26,14 @@ const COST_RISE: f64 = 0.1;
 const RATE_RISE: f64 = 0.3;
 const RATE_FALL: f64 = 0.1;
 
-/// How fast what is usual follows: a minute.
+/// How fast what is usual follows in the calm: a minute.
 const USUAL_GAIN: f64 = 1.0 / 600.0;
+
+/// And in the first minutes of a storm, which is not usual, but may turn out to last: ten.
+const USUAL_GAIN_IN_A_STORM: f64 = 1.0 / 6_000.0;
+
+/// For so long a storm is not usual.
+const STORM: Nanos = 120_000_000_000;
 
 /// What a window of about 100 ms has shown.
 #[derive(Debug, Clone, Copy, Default)]
@@ -49,8 +55,10 @@ pub struct Window {
 pub struct LoginRate {
     cost: f64,
     per_s: f64,
-    /// The mean of a minute.
+    /// The mean of a minute of the calm.
     usual: f64,
+    /// For how long it was no calm.
+    storm: Nanos,
     per_s_max: f64,
     is_measured: bool,
     /// Logins that were not enough to say what one costs, and what was spent in their windows.
@@ -64,7 +72,7 @@ impl LoginRate {
         let cost = LOGIN_COST_DEFAULT as f64;
         let per_s_max = f64::from(per_s_max.max(1));
         let per_s = (1e9 / cost).min(per_s_max);
-        Self { cost, per_s, usual: per_s, per_s_max, is_measured: false, counted: 0, spent: 0 }
+        Self { cost, per_s, usual: per_s, storm: 0, per_s_max, is_measured: false, counted: 0, spent: 0 }
     }
 
     /// The most that is allowed has changed.
@@ -101,8 +109,8 @@ impl LoginRate {
         self.is_measured = true;
     }
 
-    /// Takes a window into account.
-    pub fn step(&mut self, window: Window) {
+    /// Takes a window into account, of the calm or of a storm.
+    pub fn step(&mut self, window: Window, is_calm: bool) {
         if window.elapsed == 0 {
             return;
         }
@@ -121,7 +129,11 @@ impl LoginRate {
         let gain = if per_s > self.per_s { RATE_RISE } else { RATE_FALL };
         self.per_s += gain * (per_s - self.per_s);
         self.per_s = self.per_s.clamp(0.1, self.per_s_max);
-        self.usual += USUAL_GAIN * (self.per_s - self.usual);
+        self.storm = if is_calm { 0 } else { self.storm.saturating_add(window.elapsed) };
+        // What is only guessed is worth no patience.
+        let is_storm = (1..STORM).contains(&self.storm) && self.is_measured;
+        let gain = if is_storm { USUAL_GAIN_IN_A_STORM } else { USUAL_GAIN };
+        self.usual += gain * (self.per_s - self.usual);
     }
 }
 
@@ -139,7 +151,7 @@ mod tests {
     fn settled(window: Window) -> LoginRate {
         let mut rate = LoginRate::new(100_000);
         for _ in 0..100 {
-            rate.step(window);
+            rate.step(window, true);
         }
         rate
     }
@@ -169,16 +181,16 @@ mod tests {
     fn what_is_spent_on_something_else_does_not_make_logins_dear() {
         let mut rate = settled(window(200, 60 * MS, 90 * MS));
         for _ in 0..10 {
-            rate.step(window(5, 19 * MS, 90 * MS));
+            rate.step(window(5, 19 * MS, 90 * MS), true);
         }
         assert!(rate.cost() < 450_000, "{}", rate.cost());
         for _ in 0..3 {
-            rate.step(window(200, 60 * MS, 90 * MS));
+            rate.step(window(200, 60 * MS, 90 * MS), true);
         }
         assert!(rate.cost() < 330_000, "{}", rate.cost());
         // The first of a wave have to wait until the sessions are gone that were lost.
         for _ in 0..3 {
-            rate.step(window(60, 90 * MS, 90 * MS));
+            rate.step(window(60, 90 * MS, 90 * MS), true);
         }
         assert!(rate.cost() < 450_000, "{}", rate.cost());
     }
@@ -187,11 +199,11 @@ mod tests {
     fn a_login_that_becomes_dearer_is_noticed_within_seconds() {
         let mut rate = settled(window(200, 60 * MS, 90 * MS));
         for _ in 0..50 {
-            rate.step(window(100, 90 * MS, 90 * MS));
+            rate.step(window(100, 90 * MS, 90 * MS), true);
         }
         assert!(rate.cost() > 850_000, "{}", rate.cost());
         for _ in 0..20 {
-            rate.step(window(200, 60 * MS, 90 * MS));
+            rate.step(window(200, 60 * MS, 90 * MS), true);
         }
         assert!(rate.cost() < 310_000, "{}", rate.cost());
     }
@@ -201,15 +213,34 @@ mod tests {
         let mut rate = settled(window(4, 2 * MS, 90 * MS));
         assert!((480_000..520_000).contains(&rate.cost()), "{}", rate.cost());
         for _ in 0..100 {
-            rate.step(window(4, 15 * MS, 90 * MS));
+            rate.step(window(4, 15 * MS, 90 * MS), true);
         }
         assert!(rate.cost() > 1_000_000, "{}", rate.cost());
     }
 
     #[test]
+    fn a_storm_of_a_minute_changes_little_of_what_is_usual() {
+        let usual_after = |windows: u32, is_calm| {
+            let mut rate = LoginRate::new(100_000);
+            for _ in 0..3_000 {
+                rate.step(window(10, 4 * MS, 80 * MS), true);
+            }
+            for _ in 0..windows {
+                rate.step(window(0, 0, 0), is_calm);
+            }
+            assert!(rate.per_s() < 150.0, "{}", rate.per_s());
+            rate.per_s_in_a_while()
+        };
+        assert!((1_750.0..1_830.0).contains(&usual_after(600, false)), "{}", usual_after(600, false));
+        assert!((700.0..900.0).contains(&usual_after(600, true)), "{}", usual_after(600, true));
+        assert!((1_600.0..1_700.0).contains(&usual_after(1_199, false)), "{}", usual_after(1_199, false));
+        assert!(usual_after(3_000, false) < 250.0, "what lasts becomes usual");
+    }
+
+    #[test]
     fn a_limit_of_the_operator_holds() {
         let mut rate = LoginRate::new(50);
-        rate.step(window(10, 4 * MS, 100 * MS));
+        rate.step(window(10, 4 * MS, 100 * MS), true);
         assert!(rate.per_s() <= 50.0);
         rate.set_max(20);
         assert!(rate.per_s() <= 20.0);
@@ -220,7 +251,7 @@ mod tests {
         fn it_is_always_a_rate(windows in prop::collection::vec((0u32..10_000, 0u64..1_000 * MS, 0u64..1_000 * MS), 0..50)) {
             let mut rate = LoginRate::new(100_000);
             for (completed, spent, available) in windows {
-                rate.step(window(completed, spent, available));
+                rate.step(window(completed, spent, available), true);
                 prop_assert!(rate.per_s().is_finite() && rate.per_s() > 0.0 && rate.per_s() <= 100_000.0);
             }
         }

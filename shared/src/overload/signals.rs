@@ -20,6 +20,15 @@ pub use signal::Signal;
 /// are calm below this part of guard.
 const STOCK_CALM: f64 = 0.9;
 
+/// Lateness is a reason for an emergency when it has been hard for this long, and for GUARD until then. It is the one signal that names
+/// no cause: a store that writes its tables out makes threads late for a second or two, and nothing that an emergency takes away
+/// would help. A load that is too much does not end by itself. (What background may have of the foreground's threads is another
+/// matter: that follows at once.)
+const LATE_FOR: Nanos = 3_000_000_000;
+
+/// Between two readings no more than this counts as observed: a node that was suspended has seen nothing.
+const GAP_MAX: Nanos = 500_000_000;
+
 /// What was read at one moment. Delays of `None` were not measured.
 #[derive(Debug, Clone, Copy, PartialEq, Default)]
 pub struct Readings {
@@ -119,6 +128,10 @@ pub struct Watch {
     thresholds: Thresholds,
     logins: LoginMean,
     baselines: [(Signal, Baseline); 3],
+    /// For how long lateness has been over its hard value.
+    late_for: Nanos,
+    /// When it was looked at last.
+    late_seen: Nanos,
 }
 
 impl Watch {
@@ -129,6 +142,8 @@ impl Watch {
             thresholds: *thresholds,
             logins: LoginMean::default(),
             baselines: delays.map(|signal| (signal, Baseline::default())),
+            late_for: 0,
+            late_seen: 0,
         }
     }
 
@@ -155,16 +170,20 @@ impl Watch {
     /// How bad these readings are.
     pub fn judge(&mut self, readings: &Readings) -> Judgement {
         let logins = self.logins.surge(readings, &self.thresholds);
+        let is_late_for_long = self.is_late_for_long(readings);
         let (mut judgement, mut worst, mut loaded) = (Judgement::default(), 0.0, false);
         for signal in Signal::ALL {
             let Some(value) = signal.reading(readings, logins) else { continue };
-            let judged = Judged::new(signal, value, self.limits(signal));
-            judgement.severity = judgement.severity.max(judged.severity);
+            let mut judged = Judged::new(signal, value, self.limits(signal));
             if signal.is_foreground_delay() {
                 judgement.foreground = judgement.foreground.max(judged.severity);
             } else {
                 loaded |= judged.severity > Severity::Calm;
             }
+            if signal == Signal::Lateness && !is_late_for_long {
+                judged.soften();
+            }
+            judgement.severity = judgement.severity.max(judged.severity);
             if judged.severity >= Severity::Guard && judged.strain > worst {
                 worst = judged.strain;
                 judgement.cause = Some(judged.cause());
@@ -178,6 +197,20 @@ impl Watch {
             baseline.learn(readings.now, signal.reading(readings, logins).filter(|_| !loaded));
         }
         judgement
+    }
+
+    /// Whether lateness has been over its hard value for so long that it does not end by itself. What is under it ends that; a moment
+    /// in which nothing is measured, because the node itself is not busy, takes as much away as one that counts adds.
+    fn is_late_for_long(&mut self, readings: &Readings) -> bool {
+        let hard_ms = self.limits(Signal::Lateness).hard;
+        let since = readings.now.saturating_sub(self.late_seen).min(GAP_MAX);
+        self.late_seen = readings.now;
+        self.late_for = match readings.lateness_p95 {
+            Some(late) if late as f64 / 1e6 >= hard_ms => self.late_for.saturating_add(since).min(LATE_FOR),
+            Some(_) => 0,
+            None => self.late_for.saturating_sub(since),
+        };
+        self.late_for >= LATE_FOR
     }
 }
 
@@ -210,6 +243,12 @@ impl Judged {
             _ => distance / guard,
         };
         Self { signal, value, limits, severity, strain }
+    }
+
+    /// Only over guard, for now.
+    fn soften(&mut self) {
+        self.severity = self.severity.min(Severity::Guard);
+        self.strain = self.strain.min(2.0);
     }
 
     fn cause(&self) -> Cause {

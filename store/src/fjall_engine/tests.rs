@@ -2,6 +2,7 @@
 
 use super::*;
 use crate::conformance::{self, Factory};
+use crate::fjall_engine::trees::{Waiting, Which};
 use std::sync::atomic::Ordering::Relaxed;
 use std::time::{Duration, Instant};
 use tempfile::{TempDir, tempdir};
@@ -102,12 +103,17 @@ fn crashed_copy(from: &Path) -> TempDir {
 async fn what_is_written_out_early_leaves_memory_and_is_still_there() {
     let folder = tempdir().unwrap();
     let engine = FjallEngine::open(folder.path(), options()).unwrap();
-    append(&engine, 1..=200).await;
+    append(&engine, 1..=1000).await;
     let before = engine.trees.bytes_in_memory();
     assert!(before > 200 * 200, "{before}");
-    engine.trees.begin_write_out().unwrap();
+    // The log alone holds enough for a file: the others stay.
+    let waiting = engine.trees.waiting();
+    assert!((128 * 1024..before).contains(&waiting.bytes), "{waiting:?} of {before}");
+    assert_eq!((waiting.worth, waiting.is_behind), (waiting.bytes, false));
+    engine.trees.begin_write_out(Which::Worth).unwrap();
+    let left = before - waiting.bytes;
     let limit = Instant::now() + Duration::from_secs(20);
-    while engine.trees.bytes_in_memory() > 0 {
+    while engine.trees.bytes_in_memory() > left {
         assert!(
             Instant::now() < limit,
             "{} of {before} bytes are still in memory",
@@ -116,9 +122,11 @@ async fn what_is_written_out_early_leaves_memory_and_is_still_there() {
         tokio::time::sleep(Duration::from_millis(5)).await;
     }
     // Nothing is there to be written out, and that is no failure.
-    engine.trees.begin_write_out().unwrap();
-    append(&engine, 201..=210).await;
-    assert_eq!(stored(&engine).await, (1..=210).collect::<Vec<_>>());
+    assert_eq!(engine.trees.waiting(), Waiting::default());
+    engine.trees.begin_write_out(Which::All).unwrap();
+    assert_eq!(engine.trees.bytes_in_memory(), left);
+    append(&engine, 1001..=1010).await;
+    assert_eq!(stored(&engine).await, (1..=1010).collect::<Vec<_>>());
 }
 
 /// Everything in the store, in a form that compares.

@@ -4,11 +4,14 @@ use std::collections::HashMap;
 use std::ops::Bound;
 use std::path::Path;
 use std::sync::Arc;
+use std::sync::atomic::AtomicU64;
+use std::sync::atomic::Ordering::Relaxed;
 
 use bytes::Bytes;
 use fjall::config::{CompressionPolicy, FilterPolicy};
 use fjall::{
-    CompressionType, Database, Guard, Keyspace, KeyspaceCreateOptions, PersistMode, Readable, Snapshot,
+    AbstractTree, CompressionType, Database, Guard, Keyspace, KeyspaceCreateOptions, PersistMode, Readable,
+    Snapshot,
 };
 
 use crate::boundary::StoreError;
@@ -25,6 +28,15 @@ const LOG_TABLE_BYTES: u64 = 32 * 1024 * 1024;
 /// clock, and fjall slows writes down from 20 of them.
 const LEVEL_0_TABLES_MAX: usize = 8;
 
+/// A memory table that holds less than this is left alone: it would be a file of its own.
+const SPACE_BYTES_MIN: u64 = 128 * 1024;
+
+/// Four files that are written out are merged with what lies below them, up to 256 MiB: in the calm a memory table is worth a file when it
+/// holds this part of what its space has on disk, or [`WORTH_BYTES_MAX`]. So a merge rewrites at most 16 times what is new.
+const WORTH_PART: u64 = 64;
+
+const WORTH_BYTES_MAX: u64 = 4 * 1024 * 1024;
+
 /// Memory table of every other space.
 const TABLE_BYTES: u64 = 16 * 1024 * 1024;
 
@@ -36,6 +48,27 @@ const WORKERS: usize = 2;
 pub(crate) struct Trees {
     db: Database,
     spaces: Arc<HashMap<Space, Keyspace>>,
+    written: Arc<AtomicU64>,
+}
+
+/// What memory tables hold that could be written out early.
+#[derive(Debug, Clone, Copy, Default, PartialEq)]
+pub(crate) struct Waiting {
+    /// All that is not too little for a file.
+    pub(crate) bytes: u64,
+    /// What is worth a file also where there is time.
+    pub(crate) worth: u64,
+    /// Earlier ones are not written out yet, or compaction is behind.
+    pub(crate) is_behind: bool,
+}
+
+/// Which memory tables are written out.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Which {
+    /// All that hold enough for a file.
+    All,
+    /// Those that hold enough in proportion to what their space has on disk.
+    Worth,
 }
 
 impl Trees {
@@ -51,7 +84,7 @@ impl Trees {
             .open()?;
         let open = |space: Space| Ok((space, db.keyspace(space.name(), || options(space))?));
         let spaces = Space::all().map(open).collect::<fjall::Result<_>>()?;
-        Ok(Self { spaces: Arc::new(spaces), db })
+        Ok(Self { spaces: Arc::new(spaces), db, written: Arc::default() })
     }
 
     /// Writes all of it or nothing, on stable storage when it returns.
@@ -62,13 +95,16 @@ impl Trees {
     /// Writes without making it durable: for filling a folder that nobody uses yet, or before a crash that a test wants.
     pub(crate) fn write(&self, puts: Vec<Put>, durability: PersistMode) -> Result<(), StoreError> {
         let mut batch = self.db.batch().durability(Some(durability));
+        let mut bytes = 0;
         for put in puts {
+            bytes += put.key.len() + put.value.as_ref().map_or(0, |value| value.len());
             let space = self.space(put.space)?;
             match put.value {
                 Some(value) => batch.insert(space, &put.key[..], &value[..]),
                 None => batch.remove(space, &put.key[..]),
             }
         }
+        self.written.fetch_add(bytes as u64, Relaxed);
         batch.commit().map_err(|e| StoreError::Stopped(format!("a write has failed: {e}").into()))
     }
 
@@ -85,17 +121,47 @@ impl Trees {
     }
 
     /// Entries that are not in a table on disk yet. They are in the journal.
+    #[cfg(test)]
     pub(crate) fn bytes_in_memory(&self) -> u64 {
         self.db.write_buffer_size()
     }
 
-    /// Has the memory tables written out in the background, as happens by itself when one is full. A space whose last one still waits
-    /// for that is left alone: where four wait all writes stop.
-    pub(crate) fn begin_write_out(&self) -> fjall::Result<()> {
-        let mut ready = self.spaces.values().filter(|space| {
-            space.sealed_memtable_count() == 0 && space.l0_table_count() < LEVEL_0_TABLES_MAX
-        });
-        ready.try_for_each(|space| space.rotate_memtable().map(|_| ()))
+    /// Bytes that were written since the store was opened.
+    pub(crate) fn written(&self) -> u64 {
+        self.written.load(Relaxed)
+    }
+
+    /// What could be written out early.
+    pub(crate) fn waiting(&self) -> Waiting {
+        let mut waiting = Waiting::default();
+        for space in self.spaces.values() {
+            let bytes = space.tree.active_memtable().size();
+            if is_behind(space) {
+                waiting.is_behind = true;
+                continue;
+            }
+            if bytes >= SPACE_BYTES_MIN {
+                waiting.bytes += bytes;
+            }
+            if bytes >= worth(space) {
+                waiting.worth += bytes;
+            }
+        }
+        waiting
+    }
+
+    /// Has memory tables written out in the background, as happens by itself when one is full.
+    pub(crate) fn begin_write_out(&self, which: Which) -> fjall::Result<()> {
+        for space in self.spaces.values().filter(|space| !is_behind(space)) {
+            let bytes_min = match which {
+                Which::All => SPACE_BYTES_MIN,
+                Which::Worth => worth(space),
+            };
+            if space.tree.active_memtable().size() >= bytes_min {
+                space.rotate_memtable()?;
+            }
+        }
+        Ok(())
     }
 
     /// Whether an earlier write, in the foreground or the background, has failed for good.
@@ -125,6 +191,16 @@ fn options(space: Space) -> KeyspaceCreateOptions {
         Space::Dedup => options.data_block_compression_policy(CompressionPolicy::disabled()),
         _ => options,
     }
+}
+
+/// Whether the last memory table of this space still waits to be written out (where four wait all writes stop), or its compaction is
+/// behind.
+fn is_behind(space: &Keyspace) -> bool {
+    space.sealed_memtable_count() > 0 || space.l0_table_count() >= LEVEL_0_TABLES_MAX
+}
+
+fn worth(space: &Keyspace) -> u64 {
+    (space.disk_space() / WORTH_PART).clamp(SPACE_BYTES_MIN, WORTH_BYTES_MAX)
 }
 
 fn unreadable(error: &fjall::Error) -> StoreError {

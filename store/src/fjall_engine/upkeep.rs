@@ -14,7 +14,7 @@ use std::thread::JoinHandle;
 use std::time::Duration;
 
 use super::health::Health;
-use super::trees::Trees;
+use super::trees::{Trees, Waiting, Which};
 use crate::boundary::StoreError;
 
 /// How often the background work of the database is checked for failure.
@@ -23,11 +23,21 @@ const WATCH_EVERY: Duration = Duration::from_secs(1);
 /// How often a commit may be found stuck behind failed background work before the process ends.
 const STUCK_CHECKS_MAX: u32 = 10;
 
-/// How long entries stay in memory at most, as long as they are worth a file.
-const WRITE_OUT_EVERY: Duration = Duration::from_secs(30);
+/// How often it is looked whether something is to be written out.
+const LOOK_EVERY: Duration = Duration::from_secs(10);
 
-/// What is not worth a file: less than this in all memory tables together stays where it is.
-const WRITE_OUT_BYTES_MIN: u64 = 4 * 1024 * 1024;
+/// What is written out at the next look while little is written: memory is given back, and there is less to be replayed.
+const CALM_BYTES_MIN: u64 = 1024 * 1024;
+
+/// Little is written while no more than this comes between two looks. What is more takes a second of a processor to write out and to
+/// merge, and messages feel it where that processor is full.
+const CALM_BYTES_MAX: u64 = 2 * 1024 * 1024;
+
+/// Otherwise it is written out after so many looks,
+const BUSY_LOOKS: u32 = 3;
+
+/// unless it is less than this.
+const BUSY_BYTES_MIN: u64 = 4 * 1024 * 1024;
 
 /// The threads. They end with the value.
 pub(super) struct Upkeep {
@@ -89,14 +99,85 @@ fn watch(stopped: &Receiver<()>, trees: &Trees, health: &Health, is_committing: 
 
 /// Has the memory tables written out.
 fn write_out(stopped: &Receiver<()>, trees: &Trees, health: &Health) {
-    while goes_on(stopped, WRITE_OUT_EVERY) {
+    let mut pace = Pace::default();
+    while goes_on(stopped, LOOK_EVERY) {
+        let due = pace.look(trees.written(), trees.waiting());
         // A full disk takes nothing now.
-        if health.accepts().is_err() || trees.bytes_in_memory() < WRITE_OUT_BYTES_MIN {
-            continue;
-        }
-        if let Err(error) = trees.begin_write_out() {
+        let Some(which) = due.filter(|_| health.accepts().is_ok()) else { continue };
+        pace.written_out();
+        if let Err(error) = trees.begin_write_out(which) {
             // Background work that fails is what the other thread looks for.
             tracing::warn!(%error, "memory tables of the store were not written out");
         }
+    }
+}
+
+/// When memory tables are written out.
+#[derive(Debug, Default)]
+struct Pace {
+    /// Looks since they were the last time.
+    looks: u32,
+    /// What had been written at the last look.
+    written: u64,
+}
+
+impl Pace {
+    /// So much was written since the beginning. Which of the memory tables it is time for.
+    fn look(&mut self, written: u64, waiting: Waiting) -> Option<Which> {
+        self.looks = self.looks.saturating_add(1);
+        let grown = written.saturating_sub(std::mem::replace(&mut self.written, written));
+        if grown <= CALM_BYTES_MAX && !waiting.is_behind && waiting.worth >= CALM_BYTES_MIN {
+            return Some(Which::Worth);
+        }
+        (self.looks >= BUSY_LOOKS && waiting.bytes >= BUSY_BYTES_MIN).then_some(Which::All)
+    }
+
+    /// They are being written out.
+    fn written_out(&mut self) {
+        self.looks = 0;
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const KIB: u64 = 1024;
+    const MIB: u64 = 1024 * KIB;
+
+    /// The seconds at which tables are written out that grow by so much between two looks.
+    fn written_out_at(grows: &[u64], is_behind: bool, worth: fn(u64) -> u64) -> Vec<(u64, Which)> {
+        let (mut pace, mut written, mut bytes, mut at) = (Pace::default(), 0, 0, Vec::new());
+        for (grown, look) in grows.iter().zip(1..) {
+            written += grown;
+            bytes += grown;
+            if let Some(which) = pace.look(written, Waiting { bytes, worth: worth(bytes), is_behind }) {
+                pace.written_out();
+                bytes = 0;
+                at.push((look * LOOK_EVERY.as_secs(), which));
+            }
+        }
+        at
+    }
+
+    #[test]
+    fn little_is_written_out_when_it_is_worth_it_and_much_three_times_less_often() {
+        let at = |grows: &[u64]| written_out_at(grows, false, |bytes| bytes);
+        let worth = |at: &[u64]| at.iter().map(|at| (*at, Which::Worth)).collect::<Vec<_>>();
+        assert!(at(&[0; 100]).is_empty());
+        assert_eq!(at(&[300 * KIB; 12]), worth(&[40, 80, 120]), "a mebibyte");
+        assert_eq!(at(&[1500 * KIB; 4]), worth(&[10, 20, 30, 40]));
+        assert_eq!(at(&[3 * MIB; 7]), [(30, Which::All), (60, Which::All)], "a processor that may be full");
+        let mut storm = vec![20 * MIB; 4];
+        storm.extend([1500 * KIB, 0, 0, 0]);
+        assert_eq!(at(&storm), [(30, Which::All), (50, Which::Worth)], "when it is over, at the next look");
+    }
+
+    #[test]
+    fn where_a_merge_is_dear_or_behind_it_waits_for_more() {
+        let large = |bytes| if bytes >= 12 * MIB { bytes } else { 0 };
+        assert_eq!(written_out_at(&[MIB; 8], false, large), [(40, Which::All), (80, Which::All)]);
+        assert_eq!(written_out_at(&[MIB; 8], true, |bytes| bytes), [(40, Which::All), (80, Which::All)]);
+        assert!(written_out_at(&[100 * KIB; 39], true, |bytes| bytes).is_empty());
     }
 }

@@ -120,7 +120,7 @@ impl Ticker {
             lateness_p95: None,
             seats_busy: window.seats_busy,
             logins_100ms: self.asked.iter().sum(),
-            login_budget_per_s: logins.per_s(),
+            login_budget_per_s: logins.rates().now,
             dependency: self.rtt.map(|(least, mean)| Dependency {
                 rtt_min: least,
                 rtt: mean as Nanos,
@@ -164,7 +164,7 @@ impl Ticker {
         self.window.available += ((1.0 - readings.front).max(0.0) * whole) as Nanos;
         self.window.floor += (self.floor * whole) as Nanos;
         if self.window.elapsed >= TICK * LOGIN_TICKS as Nanos {
-            logins.step(std::mem::take(&mut self.window), open);
+            logins.step(std::mem::take(&mut self.window), open, self.posture);
         }
     }
 }

@@ -198,7 +198,7 @@ impl Line {
                 room,
                 client_id: Bytes::copy_from_slice(&client_id),
                 body: Bytes::from_static(&BODY),
-                mentions: Vec::new(),
+                ..Default::default()
             }),
             Kind::Fetch if member.role.is_looked_at => {
                 request::Op::History(wire::History { room, before: 0, limit: PAGE })

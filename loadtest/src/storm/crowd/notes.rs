@@ -39,7 +39,8 @@ pub struct Dropped {
     at: Instant,
     clients: u64,
     outside: u64,
-    last_back: Option<Instant>,
+    /// How long each took who is back, in this order.
+    back: Vec<Duration>,
 }
 
 impl Dropped {
@@ -50,8 +51,12 @@ impl Dropped {
 
     /// How long it took until the last of them was back; `None`: somebody is not, or there was nobody.
     pub fn all_back(&self) -> Option<Duration> {
-        let back = self.last_back.filter(|_| self.outside == 0)?;
-        Some(back.saturating_duration_since(self.at))
+        self.back.last().copied().filter(|_| self.outside == 0)
+    }
+
+    /// How long each took who is back, the first one first.
+    pub fn back(&self) -> &[Duration] {
+        &self.back
     }
 }
 
@@ -96,7 +101,7 @@ impl Notes {
     /// Connections are about to be taken away. The number of this drop.
     pub fn begin_drop(&self, at: Instant) -> usize {
         let drops = &mut self.0.borrow_mut().drops;
-        drops.push(Dropped { at, clients: 0, outside: 0, last_back: None });
+        drops.push(Dropped { at, clients: 0, outside: 0, back: Vec::new() });
         drops.len() - 1
     }
 
@@ -112,7 +117,7 @@ impl Notes {
     pub fn on_back(&self, drop: usize, now: Instant) {
         if let Some(drop) = self.0.borrow_mut().drops.get_mut(drop) {
             drop.outside = drop.outside.saturating_sub(1);
-            drop.last_back = Some(now);
+            drop.back.push(now.saturating_duration_since(drop.at));
         }
     }
 

@@ -2,8 +2,10 @@
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
+use std::time::Duration;
 
 use super::cast::Outcomes;
+use super::trail::Postures;
 use super::{Plan, policy_name, validity};
 use crate::storm::calibrate::LOGIN_PROCESSORS;
 use crate::storm::figures;
@@ -28,6 +30,8 @@ pub struct Gathered {
     pub capacity: Capacity,
     pub costs: Costs,
     pub outcomes: Outcomes,
+    /// The node's own postures; empty: nobody could ask it.
+    pub postures: Postures,
     /// What was done to the server, and when.
     pub marks: Vec<(f64, String)>,
     /// Why the run did not last to its end.
@@ -47,7 +51,7 @@ impl Gathered {
         let summary = self.summary(plan, &tally);
         let seconds = self.seconds(&tally);
         let notes = self.notes();
-        let postures = self.outcomes.talk.postures.iter();
+        let postures = self.postures().iter();
         Run {
             summary,
             plan: plan.scenario.clone(),
@@ -64,6 +68,11 @@ impl Gathered {
             marks: self.marks,
             notes,
         }
+    }
+
+    /// The node's own postures or, where nobody could ask it, what clients were told.
+    fn postures(&self) -> &Postures {
+        if self.postures.is_empty() { &self.outcomes.talk.postures } else { &self.postures }
     }
 
     /// What else is to be known of the run, in sentences.
@@ -102,6 +111,7 @@ impl Gathered {
                 silent.opened, silent.most_at_a_time, silent.held, silent.turned_away
             ));
         }
+        notes.extend(self.back());
         for crowd in &self.outcomes.crowds {
             let late = crowd.lateness.p99_ms_of_all().unwrap_or_default();
             notes.push(format!("The driver's thread of a crowd was late by {late:.1} ms (p99) itself."));
@@ -129,7 +139,7 @@ impl Gathered {
     }
 
     fn summary(&self, plan: &Plan, tally: &Tally) -> Summary {
-        let posture = figures::postures(&self.timing, &self.outcomes.talk.postures);
+        let posture = figures::postures(&self.timing, &self.outcomes.talk.postures, &self.postures);
         let p99 = figures::p99_ms(tally, Stream::Talk);
         let logins = self.logins(tally);
         let rss = self.memory();
@@ -249,6 +259,22 @@ impl Gathered {
         let took = took.into_iter().reduce(f64::max)?;
         let best = dropped as f64 / self.possible_logins_per_s();
         figures::share(took, best)
+    }
+
+    /// When those who were dropped were back, in a sentence.
+    fn back(&self) -> Option<String> {
+        let crowds = self.outcomes.crowds.iter();
+        let mut back: Vec<Duration> = crowds.flat_map(|crowd| crowd.back.iter().copied()).collect();
+        back.sort_unstable();
+        let at = |share: f64| back.get(((back.len() as f64 * share).ceil() as usize).saturating_sub(1));
+        let [half, most, last] = [0.5, 0.99, 1.0].map(|share| at(share).map(Duration::as_secs_f64));
+        Some(format!(
+            "Of {} clients that lost their connection and came back half were back after {:.2} s, 99 % after {:.2} s, the last after {:.2} s.",
+            back.len(),
+            half?,
+            most?,
+            last?
+        ))
     }
 
     fn closed(&self) -> u64 {

@@ -24,6 +24,9 @@ const STOPPED_WITHIN: Duration = Duration::from_secs(20);
 /// Lines of what a server said that are told when it ends by itself.
 const TOLD_LINES: usize = 20;
 
+/// And of those about its everyday work.
+const EVERYDAY_LINES: usize = 2;
+
 /// The end of the log that is read for them.
 const TOLD_BYTES: u64 = 16 << 10;
 
@@ -131,7 +134,7 @@ impl Process {
     }
 }
 
-/// The last lines of a file.
+/// The last lines of a log that are not about its everyday work, or the last few where there are no others.
 fn tail(path: &Path) -> std::io::Result<String> {
     let mut file = File::open(path)?;
     let length = file.metadata()?.len();
@@ -139,8 +142,11 @@ fn tail(path: &Path) -> std::io::Result<String> {
     let mut bytes = Vec::new();
     file.take(TOLD_BYTES).read_to_end(&mut bytes)?;
     let text = String::from_utf8_lossy(&bytes);
-    let lines: Vec<&str> = text.lines().collect();
-    Ok(lines.split_at(lines.len().saturating_sub(TOLD_LINES)).1.join("\n"))
+    let is_telling = |line: &&str| ![" INFO ", " DEBUG ", " TRACE "].iter().any(|level| line.contains(level));
+    let telling: Vec<&str> = text.lines().filter(is_telling).collect();
+    let (lines, count) =
+        if telling.is_empty() { (text.lines().collect(), EVERYDAY_LINES) } else { (telling, TOLD_LINES) };
+    Ok(lines.split_at(lines.len().saturating_sub(count)).1.join("\n"))
 }
 
 #[cfg(test)]
@@ -174,6 +180,21 @@ mod tests {
         );
         assert!(!how.contains("line-10"), "{how}");
         assert!(process.stop().await.is_err());
+    }
+
+    #[test]
+    fn the_last_words_are_not_everyday_work() {
+        let dir = tempfile::tempdir().unwrap();
+        let log = dir.path().join("log");
+        let said = |text: &str| {
+            std::fs::write(&log, text).unwrap();
+            tail(&log).unwrap()
+        };
+        assert_eq!(said(""), "");
+        let everyday = "10:01 INFO a: enrolled\n10:02 INFO a: enrolled\n10:03 INFO a: enrolled\n";
+        assert_eq!(said(everyday), "10:02 INFO a: enrolled\n10:03 INFO a: enrolled");
+        let told = said(&format!("10:00 ERROR store: the disk is full\n{everyday}panicked at b.rs:3\n"));
+        assert_eq!(told, "10:00 ERROR store: the disk is full\npanicked at b.rs:3");
     }
 
     #[tokio::test]

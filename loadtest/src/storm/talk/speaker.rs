@@ -319,7 +319,7 @@ impl Talking {
             room: speaker.room.clone(),
             client_id: letter.client_id,
             body,
-            mentions: Vec::new(),
+            ..Default::default()
         };
         let request = wire::Request { id, deadline_ms: SEND_LIMIT_MS, op: Some(request::Op::Send(send)) };
         line.asked = Some(id);

@@ -60,8 +60,8 @@ fn run(
         .collect()
 }
 
-fn late(now: Nanos) -> Facts<'static> {
-    facts(Readings { lateness_p95: Some(50 * MS), ..readings(now) })
+fn slow(now: Nanos) -> Facts<'static> {
+    facts(Readings { background_wait: 500 * MS, ..readings(now) })
 }
 
 #[test]
@@ -76,20 +76,20 @@ fn in_the_calm_everything_is_open() {
 fn a_hard_signal_is_an_emergency_in_its_own_tick_and_says_why() {
     let mut brain = Brain::new(&Settings::default());
     brain.step(&facts(readings(TICK)));
-    let outcome = brain.step(&late(2 * TICK));
+    let outcome = brain.step(&slow(2 * TICK));
     assert_eq!(outcome.posture, Posture::Emergency);
     let Some(Change { from: Posture::Normal, why: Source::Measured(Some(cause)), .. }) = outcome.change
     else {
         panic!("{outcome:?}")
     };
-    assert_eq!((cause.signal, cause.value), (Signal::Lateness, 50.0));
+    assert_eq!((cause.signal, cause.value), (Signal::BackgroundWait, 500.0));
     assert_eq!(outcome.cut.background.below, Class::Pulse as u16 * STEPS, "what nobody misses is off");
 }
 
 #[test]
 fn a_storm_has_its_way_in_and_its_way_out_and_nothing_between() {
     let mut brain = Brain::new(&Settings::default());
-    let storm = run(&mut brain, TICK, 500, late);
+    let storm = run(&mut brain, TICK, 500, slow);
     assert_eq!(storm, [(10, Posture::Normal, Posture::Emergency)]);
     let calm = run(&mut brain, TICK * 501, 6_000, |now| facts(readings(now)));
     let [(left, ..), (normal, ..)] = calm[..] else { panic!("{calm:?}") };
@@ -109,9 +109,9 @@ fn an_order_wins_and_when_it_ends_what_is_measured_holds() {
     let outcome = brain.step(&Facts { orders: &emergency, now_ms: 1_000_000, ..facts(readings(2 * TICK)) });
     assert_eq!(outcome.posture, Posture::Normal, "it is over");
     // Forced normal during a storm: what is measured goes on underneath.
-    let outcome = brain.step(&Facts { orders: &normal, ..late(3 * TICK) });
+    let outcome = brain.step(&Facts { orders: &normal, ..slow(3 * TICK) });
     assert_eq!((outcome.posture, outcome.measured), (Posture::Normal, Posture::Emergency));
-    let outcome = brain.step(&late(4 * TICK));
+    let outcome = brain.step(&slow(4 * TICK));
     assert_eq!(outcome.posture, Posture::Emergency);
 }
 
@@ -121,7 +121,7 @@ fn a_control_that_is_switched_off_cuts_nothing_and_enters_nothing() {
         let settings = Settings { policy, ..Settings::default() };
         let mut brain = Brain::new(&settings);
         for n in 1..100 {
-            let outcome = brain.step(&late(n * TICK));
+            let outcome = brain.step(&slow(n * TICK));
             assert_eq!((outcome.cut, outcome.posture), (Cut::OPEN, Posture::Normal));
             assert_eq!(outcome.background_seats, settings.lanes.seats);
             assert_eq!(outcome.judgement.severity, Severity::Hard, "it is still measured");
@@ -132,9 +132,9 @@ fn a_control_that_is_switched_off_cuts_nothing_and_enters_nothing() {
 #[test]
 fn the_kill_switch_works_in_the_middle_of_a_storm() {
     let mut brain = Brain::new(&Settings::default());
-    run(&mut brain, TICK, 10, late);
+    run(&mut brain, TICK, 10, slow);
     brain.reconfigure(&Settings { policy: Policy::Static, ..Settings::default() });
-    let outcome = brain.step(&late(11 * TICK));
+    let outcome = brain.step(&slow(11 * TICK));
     assert_eq!(outcome.cut, Cut::OPEN);
     assert_eq!(outcome.posture, Posture::Normal);
 }

@@ -114,13 +114,14 @@ fn a_report_is_read_back_and_small() {
         posture: Posture::Emergency,
         level: 1_024,
         background_per_s: 5_000.5,
+        background_later_per_s: 20_000.25,
         ledger_ms: 250_000,
         order: Some(1_800_000_000_000),
         no: 100_000,
     };
     let load = wire::Load::from(report);
     assert_eq!(Report::from(&load), report);
-    assert!(load.encoded_len() <= 32, "{} bytes", load.encoded_len());
+    assert!(load.encoded_len() <= 40, "{} bytes", load.encoded_len());
     let odd = Report { background_per_s: f64::NAN, ..Report::default() };
     assert_eq!(wire::Load::from(odd).background_rate_milli, 0);
 }

@@ -77,7 +77,7 @@ fn every_signal_at_its_limits() {
         "guard foreground guard sojourn_ms 3 over 2",
         "hard foreground hard sojourn_ms 6 over 5",
         "guard foreground guard lateness_ms 4 over 2",
-        "hard foreground hard lateness_ms 50 over 5",
+        "guard foreground hard lateness_ms 50 over 2",
         "easy foreground calm",
         "guard foreground calm seats_busy 0.8 over 0.8",
         "hard foreground calm seats_busy 1 over 0.95",
@@ -196,6 +196,30 @@ fn guard_values_of_delay_are_learnt_from_the_calm_after_a_minute() {
     // What was hardly there gets the smallest guard value.
     assert_eq!(run.watch.limits(Signal::Sojourn), Limits { guard: 1.0, hard: 2.0 });
     assert_eq!(run.hold(1, |r| r.sojourn_min = Some(ms(2))).foreground, Severity::Hard);
+}
+
+#[test]
+fn lateness_is_hard_when_it_lasts() {
+    let late = |r: &mut Readings| r.lateness_p95 = Some(ms(50));
+    let severity = |run: &mut Run, held_s| run.hold(held_s, late).severity;
+    let mut run = Run::new(&Thresholds::default());
+    assert_eq!(severity(&mut run, 2), Severity::Guard);
+    run.hold(1, |r| r.lateness_p95 = Some(ms(4)));
+    assert_eq!(severity(&mut run, 2), Severity::Guard, "it had ended in between");
+    run.hold(2, |r| r.lateness_p95 = None);
+    assert_eq!(severity(&mut run, 2), Severity::Guard, "what was not measured was not seen to last");
+    run.hold(1, |r| r.lateness_p95 = Some(ms(4)));
+    assert_eq!(severity(&mut run, 2), Severity::Guard);
+    let lasting = run.hold(2, late);
+    assert_eq!((lasting.severity, lasting.foreground), (Severity::Hard, Severity::Hard));
+    assert_eq!(lasting.cause.map(|c| (c.signal, c.limit)), Some((Signal::Lateness, 5.0)));
+    // Nothing is known of the time for which a node was suspended.
+    let mut suspended = Watch::new(&Thresholds::default());
+    for at_s in [0, 60, 120, 180] {
+        let mut readings = calm(at_s * ms(1_000));
+        late(&mut readings);
+        assert_eq!(suspended.judge(&readings).severity, Severity::Guard);
+    }
 }
 
 #[test]
