@@ -3,8 +3,10 @@
 import asyncio
 import os
 import socket
+import threading
 import time
 from contextlib import asynccontextmanager
+from pathlib import Path
 
 from aioquic.quic.connection import QuicConnection
 
@@ -14,12 +16,37 @@ from client import ALPN_GATE, ALPN_SESSION, Gate
 from flows import World
 from wire import common, session
 
-PAUSE_S = 0.02
+# As people write, if quickly: a busy server leaves a session unread for seconds that claims far more than a person could.
+PAUSE_S = 0.25
 RECEIPTS_MIN = 20
 # On an idle machine a receipt takes a few milliseconds. The limit leaves room for a busy one with two cores; being queued
 # behind the hostile would take seconds.
 UNDISTURBED_S = 1.0
+PROBE_S = 0.05
 PATIENCE_S = 4 * 4 + 1  # the idle limit of an emergency is four times the usual one
+
+
+class Disk(threading.Thread):
+    """Writes and syncs beside the server, in its folder: disks of shared machines stand still for seconds, which is no attack."""
+
+    def __init__(self, folder: Path):
+        super().__init__(daemon=True)
+        self.file = folder / "probe"
+        self.slowest_s = 0.0
+        self.over = threading.Event()
+
+    def run(self) -> None:
+        with open(self.file, "wb", buffering=0) as file:
+            while not self.over.wait(PROBE_S):
+                began = time.monotonic()
+                file.write(b"x" * 512)
+                os.fdatasync(file.fileno())
+                self.slowest_s = max(self.slowest_s, time.monotonic() - began)
+
+    async def end(self) -> float:
+        self.over.set()
+        await asyncio.to_thread(self.join)
+        return self.slowest_s
 
 
 @asynccontextmanager
@@ -28,6 +55,8 @@ async def undisturbed(world: World):
     alice, bob = world.on("alice"), world.on("bob")
     times: list[float] = []
     over = asyncio.Event()
+    disk = Disk(world.server.home)
+    disk.start()
 
     async def talk():
         while not over.is_set() or len(times) < RECEIPTS_MIN:
@@ -45,10 +74,14 @@ async def undisturbed(world: World):
         yield times
     finally:
         over.set()
+        disk_s = await disk.end()
         await talking
-    # One may meet a disk that stands still for seconds, as those of shared machines do; what an attack does to one it does to many.
-    _, *others = sorted(times, reverse=True)
-    assert max(others) < UNDISTURBED_S, f"receipts took {others[0]:.2f} s and {max(times):.2f} s"
+    # A message may come while a sync is under way, and then needs one of its own.
+    limit_s = UNDISTURBED_S + 2 * disk_s
+    assert max(times) < limit_s, (
+        f"receipts took {', '.join(f'{took:.2f}' for took in sorted(times)[-5:])} s; the limit was {limit_s:.2f} s, "
+        f"the disk's slowest sync {disk_s:.2f} s, the posture {(await world.server.ctl('posture'))['posture']}"
+    )
     assert world.server.healthy()
 
 
