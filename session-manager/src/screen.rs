@@ -5,9 +5,8 @@
 //! every first packet of a flood, so it must take a fraction of a microsecond, and allocate only for an answer. It must never let
 //! one mark stand for many: who shows it from elsewhere, or again and again, costs no more than being looked at.
 
-use std::collections::HashMap;
-use std::hash::{BuildHasher, RandomState};
-use std::net::SocketAddr;
+mod begun;
+
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -30,20 +29,7 @@ use crate::gate::Gate;
 use crate::load::Load;
 use crate::load::outcome::{Outcome, Reason};
 use crate::load::tally::Tally;
-
-/// Handshakes that are remembered for as long as one may take. More than any node begins; beyond it their later packets are
-/// judged like first ones.
-const HANDSHAKES_MAX: usize = 32 * 1024;
-
-/// Packets with the client's own first id that one handshake can need, those that were lost included.
-const PACKETS_MAX: u8 = 32;
-
-/// Whoever was put off is told again after this: the answer may have been lost, but a handshake that begins with two packets
-/// needs one answer.
-const TOLD_AGAIN: Duration = Duration::from_millis(500);
-
-/// Whoever waits for a place is told so once in this time, with however many of the slots for his promise he comes.
-const WAIT_TOLD_AGAIN: Duration = Duration::from_millis(100);
+use crate::screen::begun::{Begun, Recall};
 
 /// When the ledger is full nobody knows when there will be room: between one and five minutes, each at another time.
 const LATER_MS: std::ops::RangeInclusive<u32> = 60_000..=300_000;
@@ -355,22 +341,6 @@ impl Screen for Wake {
     }
 }
 
-/// As many as in the generation before are expected in the next one, but room is made for no more than this.
-const YOUNG_MAX: usize = 4_096;
-
-/// Somebody whose first packet was judged.
-#[derive(Debug, Clone, Copy)]
-struct Known {
-    from: SocketAddr,
-    /// A mark is used once; two strangers may have hit upon one id.
-    mark: Option<Mark>,
-    packets: u8,
-    /// What he was told, when, and when he may come.
-    told: Option<(PutOff, Instant, Instant)>,
-    /// He was let through and got no place.
-    is_ignored: bool,
-}
-
 /// What is to be done with a packet, by what is known of who sends it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Recalled {
@@ -380,125 +350,6 @@ enum Recalled {
     Ignored(Option<Mark>),
     /// This.
     As(Passage),
-}
-
-/// What is known of whoever sends a first packet.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-enum Recall {
-    /// Nothing that counts.
-    Nothing,
-    /// He was let in.
-    GoesOn,
-    /// He was let in with this mark and got no place.
-    Ignored(Option<Mark>),
-    /// He was put off, and may not have heard it.
-    Told(PutOff),
-    /// He has heard it, or there are more packets than any handshake has.
-    Enough,
-    /// His mark was shown from another address.
-    Elsewhere,
-}
-
-/// Whose first packets were judged lately, in two generations.
-struct Begun {
-    limit: Duration,
-    young: HashMap<u64, Known>,
-    old: HashMap<u64, Known>,
-    since: Instant,
-    hasher: RandomState,
-    /// Whose promise waits for a place, and when that was said.
-    waiting: HashMap<u64, Instant>,
-}
-
-impl Begun {
-    fn new(limit: Duration, now: Instant) -> Self {
-        Self {
-            limit,
-            young: HashMap::new(),
-            old: HashMap::new(),
-            since: now,
-            hasher: RandomState::new(),
-            waiting: HashMap::new(),
-        }
-    }
-
-    fn look(&mut self, first: &FirstPacket<'_>, now: Instant) -> Recall {
-        self.age(now);
-        let key = self.hasher.hash_one(first.id);
-        let Some(known) = self.young.get_mut(&key).or_else(|| self.old.get_mut(&key)) else {
-            return Recall::Nothing;
-        };
-        if known.from != first.from {
-            return if known.mark.is_some() { Recall::Elsewhere } else { Recall::Nothing };
-        }
-        known.packets = known.packets.saturating_add(1);
-        match &mut known.told {
-            _ if known.packets > PACKETS_MAX => Recall::Enough,
-            None if known.is_ignored => Recall::Ignored(known.mark),
-            None => Recall::GoesOn,
-            // His time has come, and he comes as before.
-            Some((_, _, due)) if *due <= now => Recall::Nothing,
-            Some((_, said, _)) if now < *said + TOLD_AGAIN => Recall::Enough,
-            Some((put_off, said, due)) => {
-                *said = now;
-                let left_ms = u32::try_from(due.saturating_duration_since(now).as_millis());
-                Recall::Told(PutOff { retry_after_ms: left_ms.unwrap_or(u32::MAX).max(1), ..*put_off })
-            }
-        }
-    }
-
-    fn add(&mut self, first: &FirstPacket<'_>, mark: Option<&Mark>, told: Option<PutOff>, now: Instant) {
-        self.age(now);
-        if self.young.len() < HANDSHAKES_MAX {
-            let due = |put_off: &PutOff| now + Duration::from_millis(put_off.retry_after_ms.into());
-            let told = told.map(|put_off| (put_off, now, due(&put_off)));
-            let key = self.hasher.hash_one(first.id);
-            // Of one who is known already, what he has sent counts on.
-            let known = self.young.get(&key).or_else(|| self.old.get(&key));
-            let packets = known.filter(|known| known.from == first.from).map_or(1, |known| known.packets);
-            self.young.insert(
-                key,
-                Known { from: first.from, mark: mark.copied(), packets, told, is_ignored: false },
-            );
-        }
-    }
-
-    fn on_ignored(&mut self, id: &[u8]) {
-        let key = self.hasher.hash_one(id);
-        if let Some(known) = self.young.get_mut(&key).or_else(|| self.old.get_mut(&key)) {
-            known.is_ignored = true;
-        }
-    }
-
-    /// Whether whoever holds this slot, or another for the same promise, has just been told to wait.
-    fn is_waiting(&self, slot: Option<&Mark>, now: Instant) -> bool {
-        let said = slot.and_then(|slot| self.waiting.get(&slot.promise()));
-        said.is_some_and(|said| now < *said + WAIT_TOLD_AGAIN)
-    }
-
-    /// He is told now.
-    fn on_wait(&mut self, slot: Option<&Mark>, now: Instant) {
-        if let Some(slot) = slot
-            && self.waiting.len() < HANDSHAKES_MAX
-        {
-            self.waiting.insert(slot.promise(), now);
-        }
-    }
-
-    fn age(&mut self, now: Instant) {
-        let age = now.saturating_duration_since(self.since);
-        if age < self.limit {
-            return;
-        }
-        // A new one: a cleared one would keep the room of the largest storm for ever.
-        let young = HashMap::with_capacity(self.young.len().min(YOUNG_MAX));
-        self.old = std::mem::replace(&mut self.young, young);
-        if age >= 2 * self.limit {
-            self.old = HashMap::new();
-        }
-        self.waiting = HashMap::new();
-        self.since = now;
-    }
 }
 
 macro_rules! named {
@@ -516,102 +367,6 @@ named!(Front, Wake);
 #[cfg(test)]
 mod tests {
     use super::*;
-
-    const LIMIT: Duration = Duration::from_secs(3);
-
-    const MARK: Mark = Mark {
-        kind: Kind::Slot,
-        class: Class::Wake,
-        node: None,
-        from_ms: 999_000,
-        until_ms: 1_001_000,
-        nonce: 7,
-    };
-
-    fn packet(id: &'static [u8], port: u16) -> FirstPacket<'static> {
-        FirstPacket { id, from: ([127, 0, 0, 1], port).into() }
-    }
-
-    /// A mark for which there was no place is good for one address and few packets all the same.
-    #[test]
-    fn who_got_no_place_is_looked_at_again_and_is_no_stranger() {
-        let now = Instant::now();
-        let mut begun = Begun::new(LIMIT, now);
-        begun.add(&packet(b"one", 1), Some(&MARK), None, now);
-        begun.on_ignored(b"one");
-        begun.on_ignored(b"two");
-        assert_eq!(begun.look(&packet(b"one", 1), now), Recall::Ignored(Some(MARK)));
-        assert_eq!(begun.look(&packet(b"one", 2), now), Recall::Elsewhere);
-        begun.add(&packet(b"one", 1), Some(&MARK), None, now);
-        assert_eq!(begun.look(&packet(b"one", 1), now), Recall::GoesOn, "he was let in after all");
-        let put_off = PutOff { retry_after_ms: 200, slot: None };
-        begun.add(&packet(b"one", 1), Some(&MARK), Some(put_off), now);
-        let due = now + Duration::from_millis(200);
-        assert_eq!(begun.look(&packet(b"one", 1), now), Recall::Enough);
-        assert_eq!(
-            begun.look(&packet(b"one", 1), due),
-            Recall::Nothing,
-            "sooner than he would be told again"
-        );
-        for _ in 0..PACKETS_MAX {
-            begun.add(&packet(b"one", 1), Some(&MARK), None, due);
-            begun.on_ignored(b"one");
-            begun.look(&packet(b"one", 1), due);
-        }
-        assert_eq!(begun.look(&packet(b"one", 1), due), Recall::Enough, "however often he is judged");
-    }
-
-    #[test]
-    fn a_promise_is_told_to_wait_once_however_many_slots_there_are_for_it() {
-        let now = Instant::now();
-        let mut begun = Begun::new(LIMIT, now);
-        let slot = Mark::slot(Class::Wake, NodeTag::of("m1"), 1_000_000, 1_000, 7);
-        let (another, other) = (slot.kept(0, 3), Mark { nonce: 8, ..slot });
-        assert!(!begun.is_waiting(Some(&slot), now));
-        begun.on_wait(Some(&slot), now);
-        assert!(begun.is_waiting(Some(&another), now) && begun.is_waiting(Some(&slot), now));
-        assert!(!begun.is_waiting(Some(&other), now));
-        assert!(!begun.is_waiting(Some(&another), now + WAIT_TOLD_AGAIN));
-    }
-
-    #[test]
-    fn a_handshake_is_remembered_while_its_packets_come() {
-        let now = Instant::now();
-        let mut begun = Begun::new(LIMIT, now);
-        begun.add(&packet(b"one", 1), None, None, now);
-        assert_eq!(begun.look(&packet(b"one", 1), now), Recall::GoesOn);
-        assert_eq!(begun.look(&packet(b"one", 2), now), Recall::Nothing, "another stranger");
-        assert_eq!(begun.look(&packet(b"two", 1), now), Recall::Nothing);
-        assert_eq!(begun.look(&packet(b"one", 1), now + LIMIT), Recall::GoesOn);
-        assert_eq!(begun.look(&packet(b"one", 1), now + 2 * LIMIT), Recall::Nothing);
-        begun.add(&packet(b"one", 1), None, None, now + 2 * LIMIT);
-        assert_eq!(begun.look(&packet(b"one", 1), now + 9 * LIMIT), Recall::Nothing, "after a silence");
-    }
-
-    #[test]
-    fn one_mark_is_one_handshake() {
-        let now = Instant::now();
-        let mut begun = Begun::new(LIMIT, now);
-        begun.add(&packet(b"one", 1), Some(&MARK), None, now);
-        assert_eq!(begun.look(&packet(b"one", 2), now), Recall::Elsewhere);
-        let through = (0..1_000).filter(|_| begun.look(&packet(b"one", 1), now) == Recall::GoesOn).count();
-        assert_eq!(through, usize::from(PACKETS_MAX) - 1);
-    }
-
-    #[test]
-    fn who_was_put_off_has_one_slot_however_often_he_asks() {
-        let now = Instant::now();
-        let mut begun = Begun::new(LIMIT, now);
-        let put_off = PutOff { retry_after_ms: 2_000, slot: Some([7; MARK_BYTES]) };
-        begun.add(&packet(b"one", 1), Some(&MARK), Some(put_off), now);
-        assert_eq!(begun.look(&packet(b"one", 1), now), Recall::Enough, "the second half of his hello");
-        let later = now + Duration::from_millis(600);
-        let again = PutOff { retry_after_ms: 1_400, ..put_off };
-        assert_eq!(begun.look(&packet(b"one", 1), later), Recall::Told(again), "the answer was lost");
-        assert_eq!(begun.look(&packet(b"one", 1), later), Recall::Enough);
-        assert_eq!(begun.look(&packet(b"one", 2), later), Recall::Elsewhere);
-        assert_eq!(begun.look(&packet(b"one", 1), now + 2 * Duration::from_secs(1)), Recall::Nothing);
-    }
 
     #[test]
     fn every_name_has_its_counter() {
