@@ -18,7 +18,8 @@ use crate::pump::pump;
 use crate::refuse;
 use crate::room::{Ready, Receipt, Room, Submitted};
 
-/// How often a message looks again before it gives up: each time means that 256 messages, or a new epoch, came in between.
+/// How often a message looks again before it gives up: each time means that more messages than a room remembers, or a new
+/// epoch, came in between.
 const LOOKS_MAX: usize = 16;
 
 impl Core {
@@ -69,7 +70,8 @@ impl Core {
         Err(Refusal::new(Code::Busy, "the room is changing too fast; try again"))
     }
 
-    /// Whether the room has what a message is to follow. It was sent before this one, so whatever became of it became of it by now.
+    /// Whether the room has what a message is to follow. Over one stream it came before this one, so whatever became of it became of it by now;
+    /// where it did not, the client sends this one again.
     fn follows(&self, room: &Room, received: &Received) -> Result<bool, Refusal> {
         let Some(before) = received.after else { return Ok(true) };
         if room.lock().sequencer.remembers(&(received.sender.clone(), before)) {

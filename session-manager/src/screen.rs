@@ -29,7 +29,7 @@ use crate::gate::Gate;
 use crate::load::Load;
 use crate::load::outcome::{Outcome, Reason};
 use crate::load::tally::Tally;
-use crate::screen::begun::{Begun, Recall};
+use crate::screen::begun::{Became, Begun, Recall};
 
 /// When the ledger is full nobody knows when there will be room: between one and five minutes, each at another time.
 const LATER_MS: std::ops::RangeInclusive<u32> = 60_000..=300_000;
@@ -76,10 +76,7 @@ impl Reader {
     fn slot(&self, grant: &Grant, asker: Option<Asker>, now: Nanos, now_ms: UnixMs) -> PutOff {
         let at_ms = grant.at_ms(now, now_ms);
         let slot = Mark::slot_for(Class::Wake, self.node, at_ms, grant, asker, rand::random());
-        let retry_after_ms = grant.wait_ms(now);
-        // Who is told to come after his time has to wait for a place.
-        let slot = if grant.told > grant.at { kept(&slot, now_ms, retry_after_ms) } else { slot };
-        PutOff { retry_after_ms, slot: self.feed.keys().marks().make(&slot, now_ms) }
+        PutOff { retry_after_ms: grant.wait_ms(now), slot: self.feed.keys().marks().make(&slot, now_ms) }
     }
 
     /// The same slot, for somebody who has to wait for a place; its bytes are others, so that nobody sees that the two belong together. Who
@@ -200,6 +197,7 @@ impl Watch {
         match self.begun.lock().look(first, now) {
             Recall::Nothing => Recalled::Stranger,
             Recall::Ignored(mark) => Recalled::Ignored(mark),
+            Recall::Waits(slot) => Recalled::Waits(slot),
             Recall::GoesOn => Recalled::As(Passage::Through),
             Recall::Told(put_off) => {
                 self.counters.on_turned_away("put_off");
@@ -250,9 +248,9 @@ impl Screen for Front {
         let (watch, now) = (&self.watch, Instant::now());
         match watch.recall(first, now) {
             Recalled::As(known) => return known,
-            // Nobody is asked at this port whether there is a place.
+            // Nobody is asked at this port whether there is a place, and nobody is told to wait for one.
             Recalled::Ignored(_) => return Passage::Through,
-            Recalled::Stranger => {}
+            Recalled::Stranger | Recalled::Waits(_) => {}
         }
         let shown = watch.reader.read(first.id);
         let let_in = match &shown {
@@ -270,7 +268,7 @@ impl Screen for Front {
             }
         };
         if let_in.is_some() {
-            watch.begun.lock().add(first, let_in, None, now);
+            watch.begun.lock().add(first, let_in, Became::LetIn, now);
         }
         if let_in.is_some() || !watch.gate.needs_passes() {
             return Passage::Through;
@@ -298,14 +296,16 @@ impl Screen for Wake {
             Recalled::Ignored(before)
                 if before.is_some() == at_hand.is_some() && ask(at_hand).has_place() =>
             {
-                watch.begun.lock().add(first, at_hand, None, now);
+                watch.begun.lock().add(first, at_hand, Became::LetIn, now);
                 return Passage::Through;
             }
-            // If his slot is late, it is only because there was no place for him: he waits.
-            Recalled::Ignored(Some(before)) => {
+            // A slot that is good still is what it says.
+            Recalled::Waits(_) if at_hand.is_some() => (at_hand, ask(at_hand)),
+            // If his slot is late, it is only because there was no place for him, or because he has not heard so: he waits, with another.
+            Recalled::Ignored(Some(before)) | Recalled::Waits(before) => {
                 (Some(before), Comer { ask: Ask::Slot, asker: Some(before.asker()), places: Places::None })
             }
-            _ => (at_hand, ask(at_hand)),
+            Recalled::Ignored(None) | Recalled::Stranger | Recalled::As(_) => (at_hand, ask(at_hand)),
         };
         if who.ask == Ask::Slot && !who.has_place() && watch.begun.lock().is_waiting(mark, now) {
             return Passage::Drop;
@@ -313,10 +313,13 @@ impl Screen for Wake {
         watch.counters.on_shown(shown);
         let put_off = match watch.gate.decide(who, now) {
             Verdict::Admit => {
-                watch.begun.lock().add(first, mark, None, now);
+                watch.begun.lock().add(first, mark, Became::LetIn, now);
                 return Passage::Through;
             }
             Verdict::Silence => {
+                if who.ask == Ask::Slot && !matches!(recalled, Recalled::Ignored(_)) {
+                    watch.begun.lock().add(first, mark, Became::Unheard, now);
+                }
                 watch.counters.on_turned_away("silence");
                 watch.tally.on_turned_away(watch.lane, Outcome::Refused(Reason::Silence));
                 return Passage::Drop;
@@ -336,7 +339,7 @@ impl Screen for Wake {
             }
         };
         watch.tally.on_turned_away(watch.lane, Outcome::Deferred);
-        watch.begun.lock().add(first, mark, Some(put_off), now);
+        watch.begun.lock().add(first, mark, Became::told(put_off, now), now);
         Passage::PutOff(put_off)
     }
 }
@@ -348,6 +351,8 @@ enum Recalled {
     Stranger,
     /// He was let through with this mark and got no place.
     Ignored(Option<Mark>),
+    /// He was told to wait with this slot, and has not heard it.
+    Waits(Mark),
     /// This.
     As(Passage),
 }

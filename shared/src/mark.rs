@@ -112,8 +112,8 @@ impl Mark {
         asker.bits() << (u32::BITS - Asker::BITS) | u32::from(n)
     }
 
-    /// A slot at `at_ms` for what was promised, to this asker where he is known. Two for one promise have other bytes: their windows end
-    /// at different times. `random` are uniform bits.
+    /// A slot at `at_ms` for what was promised, to this asker where he is known; it is as good around the time that is told as around the one
+    /// that was promised. Two for one promise have other bytes: their windows end at different times. `random` are uniform bits.
     pub fn slot_for(
         class: Class,
         node: NodeTag,
@@ -124,7 +124,9 @@ impl Mark {
     ) -> Self {
         let nonce = asker.map_or(random, |asker| Self::nonce(asker, grant.number));
         let slot = Self::slot(class, node, at_ms, grant.tolerance_ms(), nonce);
-        Self { until_ms: slot.until_ms.saturating_add(u64::from(random % 16) * LIFE_UNIT_MS), ..slot }
+        let later_ms = grant.told.saturating_sub(grant.at) / 1_000_000;
+        let until_ms = slot.until_ms.saturating_add(later_ms);
+        Self { until_ms: until_ms.saturating_add(u64::from(random % 16) * LIFE_UNIT_MS), ..slot }
     }
 
     /// The same slot, for somebody who came in its time and has to wait for a place: it is good until this time at least. Its bytes are

@@ -58,8 +58,8 @@ impl From<f64> for Rates {
     }
 }
 
-/// Who asks: 24 bits of a hash of a device, enough to tell who asks again from who asks first. That two are taken for one harms neither:
-/// both are told the same time.
+/// Who asks: 24 bits of a hash of a device, enough to tell who asks again from who asks first. Two who are taken for one are told the same
+/// time, and the second to come has to ask anew.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub struct Asker(u32);
 
@@ -194,7 +194,7 @@ impl Ledger {
             self.pruned_at = now;
             self.promised.retain(|_, (at, _)| at.saturating_add(self.tolerance) > now);
         }
-        if self.promised.len() < ASKERS_MAX {
+        if self.promised.len() < ASKERS_MAX || self.promised.contains_key(&asker) {
             self.promised.insert(asker, promise);
         }
     }
@@ -309,6 +309,14 @@ mod tests {
         let now = 30_000 * MS;
         ledger.grant_to(Some(Asker(u32::MAX)), now, 1.0, 1_000.0, 0).unwrap();
         let left = ASKERS_MAX - ledger.promised.len();
+        let mut full = Ledger::new(0.95, 3_600_000 * MS, TOLERANCE);
+        for n in 0..ASKERS_MAX as u32 {
+            assert!(full.grant_to(Some(Asker(n)), 0, 1.0, 1_000.0, n).is_some());
+        }
+        // The time of the first is over, and nobody was looked for yet.
+        full.pruned_at = LEAD;
+        let again = |full: &mut Ledger| full.grant_to(Some(Asker(0)), LEAD + MS, 1.0, 1_000.0, 0).unwrap().at;
+        assert_eq!(again(&mut full), again(&mut full), "who is there already is written down");
         assert!((27_000..28_000).contains(&left), "what is over goes: {left}");
     }
 

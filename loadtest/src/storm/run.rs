@@ -179,6 +179,12 @@ pub async fn run(
     let watched = tested.watch.take().map(|watch| watch.finish(&timing));
     progress(Progress::Step("stopping the server"));
     let mut notes = Vec::from_iter(restless);
+    if tested.system.is_some() && postures.is_empty() {
+        notes.push(
+            "the node never said which posture holds: what is said of it is what clients were told"
+                .to_owned(),
+        );
+    }
     if let Some(system) = tested.system.take()
         && let Err(error) = system.stop().await
         && ended_early.is_none()

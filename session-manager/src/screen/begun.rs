@@ -6,7 +6,7 @@ use std::net::SocketAddr;
 use std::time::Duration;
 
 use buslane_chassis::quic::FirstPacket;
-use buslane_shared::mark::Mark;
+use buslane_shared::mark::{Kind, Mark};
 use buslane_shared::put_off::PutOff;
 use tokio::time::Instant;
 
@@ -34,10 +34,28 @@ struct Known {
     /// A mark is used once; two strangers may have hit upon one id.
     mark: Option<Mark>,
     packets: u8,
-    /// What he was told, when, and when he may come.
-    told: Option<(PutOff, Instant, Instant)>,
+    became: Became,
+}
+
+/// What became of the packet that was judged last.
+#[derive(Debug, Clone, Copy)]
+pub(super) enum Became {
+    /// He was let through.
+    LetIn,
     /// He was let through and got no place.
-    is_ignored: bool,
+    Ignored,
+    /// He was told this, then, and may come at `due`.
+    Told { put_off: PutOff, said: Instant, due: Instant },
+    /// He came in his time, and to tell him that there was no place was too much.
+    Unheard,
+}
+
+impl Became {
+    /// He is told this now.
+    pub(super) fn told(put_off: PutOff, now: Instant) -> Self {
+        let due = now + Duration::from_millis(put_off.retry_after_ms.into());
+        Self::Told { put_off, said: now, due }
+    }
 }
 
 /// What is known of whoever sends a first packet.
@@ -49,6 +67,9 @@ pub(super) enum Recall {
     GoesOn,
     /// He was let in with this mark and got no place.
     Ignored(Option<Mark>),
+    /// With this slot he came in his time, was to come again, and comes as before: he has not heard it. He keeps his promise, though the
+    /// time of the slot itself may be over.
+    Waits(Mark),
     /// He was put off, and may not have heard it.
     Told(PutOff),
     /// He has heard it, or there are more packets than any handshake has.
@@ -90,14 +111,16 @@ impl Begun {
             return if known.mark.is_some() { Recall::Elsewhere } else { Recall::Nothing };
         }
         known.packets = known.packets.saturating_add(1);
-        match &mut known.told {
+        let slot = known.mark.filter(|mark| mark.kind == Kind::Slot);
+        match &mut known.became {
             _ if known.packets > PACKETS_MAX => Recall::Enough,
-            None if known.is_ignored => Recall::Ignored(known.mark),
-            None => Recall::GoesOn,
+            Became::Ignored => Recall::Ignored(known.mark),
+            Became::LetIn => Recall::GoesOn,
+            Became::Unheard => slot.map_or(Recall::Nothing, Recall::Waits),
             // His time has come, and he comes as before.
-            Some((_, _, due)) if *due <= now => Recall::Nothing,
-            Some((_, said, _)) if now < *said + TOLD_AGAIN => Recall::Enough,
-            Some((put_off, said, due)) => {
+            Became::Told { due, .. } if *due <= now => slot.map_or(Recall::Nothing, Recall::Waits),
+            Became::Told { said, .. } if now < *said + TOLD_AGAIN => Recall::Enough,
+            Became::Told { put_off, said, due } => {
                 *said = now;
                 let left_ms = u32::try_from(due.saturating_duration_since(now).as_millis());
                 Recall::Told(PutOff { retry_after_ms: left_ms.unwrap_or(u32::MAX).max(1), ..*put_off })
@@ -105,32 +128,29 @@ impl Begun {
         }
     }
 
-    pub(super) fn add(
-        &mut self,
-        first: &FirstPacket<'_>,
-        mark: Option<&Mark>,
-        told: Option<PutOff>,
-        now: Instant,
-    ) {
+    pub(super) fn add(&mut self, first: &FirstPacket<'_>, mark: Option<&Mark>, became: Became, now: Instant) {
         self.age(now);
-        if self.young.len() < HANDSHAKES_MAX {
-            let due = |put_off: &PutOff| now + Duration::from_millis(put_off.retry_after_ms.into());
-            let told = told.map(|put_off| (put_off, now, due(&put_off)));
-            let key = self.hasher.hash_one(first.id);
-            // Of one who is known already, what he has sent counts on.
-            let known = self.young.get(&key).or_else(|| self.old.get(&key));
-            let packets = known.filter(|known| known.from == first.from).map_or(1, |known| known.packets);
-            self.young.insert(
-                key,
-                Known { from: first.from, mark: mark.copied(), packets, told, is_ignored: false },
-            );
+        let key = self.hasher.hash_one(first.id);
+        let is_full = self.young.len() >= HANDSHAKES_MAX;
+        let known = self.young.get_mut(&key).or_else(|| self.old.get_mut(&key));
+        // Of one who is known already, what he has sent counts on.
+        let packets =
+            known.as_deref().filter(|known| known.from == first.from).map_or(1, |known| known.packets);
+        let judged = Known { from: first.from, mark: mark.copied(), packets, became };
+        match known {
+            // Where there is no room for more, those who are there are still told apart.
+            Some(known) if is_full => *known = judged,
+            None if is_full => {}
+            _ => {
+                self.young.insert(key, judged);
+            }
         }
     }
 
     pub(super) fn on_ignored(&mut self, id: &[u8]) {
         let key = self.hasher.hash_one(id);
         if let Some(known) = self.young.get_mut(&key).or_else(|| self.old.get_mut(&key)) {
-            known.is_ignored = true;
+            known.became = Became::Ignored;
         }
     }
 
@@ -168,7 +188,7 @@ impl Begun {
 #[cfg(test)]
 mod tests {
     use buslane_shared::class::Class;
-    use buslane_shared::mark::{Kind, MARK_BYTES, NodeTag};
+    use buslane_shared::mark::{MARK_BYTES, NodeTag};
 
     use super::*;
 
@@ -192,24 +212,24 @@ mod tests {
     fn who_got_no_place_is_looked_at_again_and_is_no_stranger() {
         let now = Instant::now();
         let mut begun = Begun::new(LIMIT, now);
-        begun.add(&packet(b"one", 1), Some(&MARK), None, now);
+        begun.add(&packet(b"one", 1), Some(&MARK), Became::LetIn, now);
         begun.on_ignored(b"one");
         begun.on_ignored(b"two");
         assert_eq!(begun.look(&packet(b"one", 1), now), Recall::Ignored(Some(MARK)));
         assert_eq!(begun.look(&packet(b"one", 2), now), Recall::Elsewhere);
-        begun.add(&packet(b"one", 1), Some(&MARK), None, now);
+        begun.add(&packet(b"one", 1), Some(&MARK), Became::LetIn, now);
         assert_eq!(begun.look(&packet(b"one", 1), now), Recall::GoesOn, "he was let in after all");
         let put_off = PutOff { retry_after_ms: 200, slot: None };
-        begun.add(&packet(b"one", 1), Some(&MARK), Some(put_off), now);
+        begun.add(&packet(b"one", 1), Some(&MARK), Became::told(put_off, now), now);
         let due = now + Duration::from_millis(200);
         assert_eq!(begun.look(&packet(b"one", 1), now), Recall::Enough);
         assert_eq!(
             begun.look(&packet(b"one", 1), due),
-            Recall::Nothing,
+            Recall::Waits(MARK),
             "sooner than he would be told again"
         );
         for _ in 0..PACKETS_MAX {
-            begun.add(&packet(b"one", 1), Some(&MARK), None, due);
+            begun.add(&packet(b"one", 1), Some(&MARK), Became::LetIn, due);
             begun.on_ignored(b"one");
             begun.look(&packet(b"one", 1), due);
         }
@@ -233,13 +253,13 @@ mod tests {
     fn a_handshake_is_remembered_while_its_packets_come() {
         let now = Instant::now();
         let mut begun = Begun::new(LIMIT, now);
-        begun.add(&packet(b"one", 1), None, None, now);
+        begun.add(&packet(b"one", 1), None, Became::LetIn, now);
         assert_eq!(begun.look(&packet(b"one", 1), now), Recall::GoesOn);
         assert_eq!(begun.look(&packet(b"one", 2), now), Recall::Nothing, "another stranger");
         assert_eq!(begun.look(&packet(b"two", 1), now), Recall::Nothing);
         assert_eq!(begun.look(&packet(b"one", 1), now + LIMIT), Recall::GoesOn);
         assert_eq!(begun.look(&packet(b"one", 1), now + 2 * LIMIT), Recall::Nothing);
-        begun.add(&packet(b"one", 1), None, None, now + 2 * LIMIT);
+        begun.add(&packet(b"one", 1), None, Became::LetIn, now + 2 * LIMIT);
         assert_eq!(begun.look(&packet(b"one", 1), now + 9 * LIMIT), Recall::Nothing, "after a silence");
     }
 
@@ -247,7 +267,7 @@ mod tests {
     fn one_mark_is_one_handshake() {
         let now = Instant::now();
         let mut begun = Begun::new(LIMIT, now);
-        begun.add(&packet(b"one", 1), Some(&MARK), None, now);
+        begun.add(&packet(b"one", 1), Some(&MARK), Became::LetIn, now);
         assert_eq!(begun.look(&packet(b"one", 2), now), Recall::Elsewhere);
         let through = (0..1_000).filter(|_| begun.look(&packet(b"one", 1), now) == Recall::GoesOn).count();
         assert_eq!(through, usize::from(PACKETS_MAX) - 1);
@@ -258,13 +278,44 @@ mod tests {
         let now = Instant::now();
         let mut begun = Begun::new(LIMIT, now);
         let put_off = PutOff { retry_after_ms: 2_000, slot: Some([7; MARK_BYTES]) };
-        begun.add(&packet(b"one", 1), Some(&MARK), Some(put_off), now);
+        begun.add(&packet(b"one", 1), Some(&MARK), Became::told(put_off, now), now);
         assert_eq!(begun.look(&packet(b"one", 1), now), Recall::Enough, "the second half of his hello");
         let later = now + Duration::from_millis(600);
         let again = PutOff { retry_after_ms: 1_400, ..put_off };
         assert_eq!(begun.look(&packet(b"one", 1), later), Recall::Told(again), "the answer was lost");
         assert_eq!(begun.look(&packet(b"one", 1), later), Recall::Enough);
         assert_eq!(begun.look(&packet(b"one", 2), later), Recall::Elsewhere);
-        assert_eq!(begun.look(&packet(b"one", 1), now + 2 * Duration::from_secs(1)), Recall::Nothing);
+        assert_eq!(begun.look(&packet(b"one", 1), now + 2 * Duration::from_secs(1)), Recall::Waits(MARK));
+        let pass = Mark { kind: Kind::Pass, ..MARK };
+        begun.add(&packet(b"two", 1), Some(&pass), Became::told(put_off, now), now);
+        let due = now + 2 * Duration::from_secs(1);
+        assert_eq!(begun.look(&packet(b"two", 1), due), Recall::Nothing, "he is asked for as before");
+        begun.add(&packet(b"three", 1), Some(&MARK), Became::Unheard, now);
+        assert_eq!(begun.look(&packet(b"three", 1), now), Recall::Waits(MARK));
+        assert_eq!(begun.look(&packet(b"three", 2), now), Recall::Elsewhere);
+    }
+
+    /// Whoever is known must not be taken for what he was before because others came.
+    #[test]
+    fn where_there_is_no_room_for_more_those_who_are_there_are_told_apart() {
+        let now = Instant::now();
+        let mut begun = Begun::new(LIMIT, now);
+        begun.add(&packet(b"old", 1), Some(&MARK), Became::LetIn, now);
+        begun.on_ignored(b"old");
+        let now = now + LIMIT;
+        begun.add(&packet(b"young", 1), Some(&MARK), Became::LetIn, now);
+        begun.on_ignored(b"young");
+        for n in 0..u16::MAX {
+            let id = n.to_be_bytes();
+            let first = FirstPacket { id: &id, from: ([127, 0, 0, 1], 1).into() };
+            begun.add(&first, None, Became::LetIn, now);
+        }
+        assert_eq!(begun.young.len(), HANDSHAKES_MAX);
+        for id in [&b"old"[..], b"young"] {
+            assert_eq!(begun.look(&packet(id, 1), now), Recall::Ignored(Some(MARK)));
+            begun.add(&packet(id, 1), Some(&MARK), Became::LetIn, now);
+            assert_eq!(begun.look(&packet(id, 1), now), Recall::GoesOn);
+        }
+        assert_eq!(begun.young.len(), HANDSHAKES_MAX);
     }
 }

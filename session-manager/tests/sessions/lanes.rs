@@ -104,6 +104,8 @@ async fn messages_of_one_sender_keep_their_order_however_they_have_to_wait() {
     let mut config = few_seats();
     // Most of them are taken for background, and then some are believed again.
     config.overload.claims = Claims { burst: 20, per_s: 50 };
+    // Two hundred at once are a surge where the machine is slow, and then the hour decides whether this user is let in. They are.
+    config.overload.dry_run = vec![Class::Talk, Class::Wake];
     let stand = Stand::with(config).await;
     let mut filler = fill_seats(&stand, AppState::Background).await;
     let mut talker = Phone::new(&stand, "alice", 1).login(&stand).await;

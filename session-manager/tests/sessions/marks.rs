@@ -7,7 +7,7 @@ use std::time::Duration;
 use buslane_chassis::clock::unix_ms;
 use buslane_chassis::telemetry::install_metrics;
 use buslane_shared::class::Class;
-use buslane_shared::mark::{Mark, MarkBytes, NodeTag};
+use buslane_shared::mark::{MARK_BYTES, Mark, MarkBytes, NodeTag};
 use buslane_shared::put_off::PutOff;
 use buslane_shared::slots::Asker;
 use buslane_shared::token::KeyRing;
@@ -93,11 +93,19 @@ async fn the_front_port_answers_nobody_without_a_valid_pass() {
 }
 
 /// A first packet of somebody who shows nothing.
+#[cfg(target_os = "linux")]
 async fn stranger(addr: SocketAddr) {
-    let mut packet = [0; 1_200];
-    packet[..6].copy_from_slice(&[0xc0, 0, 0, 0, 1, 8]);
     let socket = UdpSocket::bind("127.0.0.1:0").await.unwrap();
-    socket.send_to(&packet, addr).await.unwrap();
+    socket.send_to(&first_packet(&[0; 8]), addr).await.unwrap();
+}
+
+/// A first packet with this connection id, and nothing that could be decrypted.
+fn first_packet(id: &[u8]) -> [u8; 1_200] {
+    let mut packet = [0; 1_200];
+    packet[..5].copy_from_slice(&[0xc0, 0, 0, 0, 1]);
+    packet[5] = id.len() as u8;
+    packet[6..6 + id.len()].copy_from_slice(id);
+    packet
 }
 
 #[cfg(target_os = "linux")]
@@ -224,6 +232,41 @@ async fn put_off(stand: &Stand) -> PutOff {
         }
     };
     timeout(PATIENCE, attempting).await.expect("it fills up")
+}
+
+/// Whoever comes in his slot while every place is taken is told to wait; where that was lost on the way, his next packet may come when the
+/// slot itself is late.
+#[tokio::test]
+async fn who_has_not_heard_that_he_is_to_wait_keeps_his_promise() {
+    let turned_away = |how: &str| {
+        metric(&format!("buslane_session_manager_turned_away_total{{port=\"wake\",how=\"{how}\"}} "))
+    };
+    let _ = turned_away("wait");
+    let mut config = config();
+    config.bounds.handshakes_max = 1;
+    config.times.hello_limit_ms = 30_000;
+    let stand = Stand::with(config).await;
+    let _holds_the_place =
+        Phone::new(&stand, "alice", 1).attempt(stand.wake, wake_pass(&stand)).await.unwrap();
+
+    const TOLERANCE_MS: u32 = 100;
+    let slot = stand.mark(&Mark::slot(Class::Wake, NodeTag::of(NODE), unix_ms(), TOLERANCE_MS, 5));
+    let socket = UdpSocket::bind("127.0.0.1:0").await.unwrap();
+    let before = turned_away("wait");
+    socket.send_to(&first_packet(&slot), stand.wake).await.unwrap();
+    until("he is told to wait", || turned_away("wait") == before + 1).await;
+    let waits_on = async {
+        while shown("wake", "late") == 0 {
+            sleep(Duration::from_millis(50)).await;
+            socket.send_to(&first_packet(&slot), stand.wake).await.unwrap();
+        }
+    };
+    timeout(PATIENCE, waits_on).await.expect("the slot is late after a while");
+    until("it is none of his doing", || turned_away("wait") > before + 1).await;
+    let mut close = [0; 2_048];
+    let answer = timeout(PATIENCE, socket.recv(&mut close)).await.expect("he was answered").unwrap();
+    assert!(answer > MARK_BYTES);
+    stand.stop().await;
 }
 
 /// A storm at the wake port is not felt at the front port, because its threads run only when no other wants to.

@@ -50,6 +50,14 @@ fn a_pass_says_who_was_given_it_and_slots_of_one_time_are_one_promise() {
     assert_eq!(mine.promise(), again.promise());
     assert_ne!(keys.make(&mine, 1_000), keys.make(&again, 1_000));
     assert!((mine.from_ms, mine.until_ms) == (1_099_000, 1_101_010), "{mine:?}");
+    let told = Grant { at: 0, told: 250_000_000, tolerance: 1_000_000_000, number: 7 };
+    let told = Mark::slot_for(Class::Wake, NodeTag::of("m1"), 1_100_000, &told, Some(asker), 1);
+    assert_eq!(
+        (told.from_ms, told.until_ms),
+        (1_099_000, 1_101_260),
+        "as good around the time that was told"
+    );
+    assert_eq!(told.promise(), mine.promise());
     assert_ne!(mine.promise(), slot(Some(asker), 1_100_000, 8, 1).promise(), "another time");
     assert_ne!(mine.promise(), slot(Some(Asker::from_bits(1)), 1_100_000, 7, 1).promise(), "another asker");
     assert_ne!(slot(None, 1_100_000, 7, 1).promise(), slot(None, 1_100_000, 7, 2).promise());
