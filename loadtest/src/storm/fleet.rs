@@ -28,6 +28,9 @@ use super::scenario::Side;
 /// A ticket or token that ends within this is not used any more: it has to arrive in time.
 const MARGIN: Duration = Duration::from_secs(5);
 
+/// How long one try to open a session may take: as long as a client waits before it tries another address.
+pub const TRY_LIMIT: Duration = Duration::from_secs(6);
+
 /// A gateway that gave no foreground passes is asked for some again after this, at the earliest.
 const ASK_AGAIN: Duration = Duration::from_secs(10);
 
@@ -104,8 +107,8 @@ impl Phone {
         }
     }
 
-    /// As [`Self::open`], and tries again for as long as `limit` when the server asks for patience: for preparations, where
-    /// nothing is measured.
+    /// As [`Self::open`], and tries again for as long as `limit` when the server asks for patience or says nothing: for preparations,
+    /// where nothing is measured.
     pub async fn open_patiently(
         &mut self,
         net: &Net,
@@ -116,7 +119,7 @@ impl Phone {
         let mut slot = None;
         loop {
             let left = end.saturating_duration_since(Instant::now());
-            let turned = match self.open(net, side, slot.take(), left).await {
+            let turned = match self.open(net, side, slot.take(), left.min(TRY_LIMIT)).await {
                 Ok(session) => return Ok(session),
                 Err(turned) => turned,
             };

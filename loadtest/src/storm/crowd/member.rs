@@ -18,14 +18,11 @@ use super::outbox::Outbox;
 use super::patience::{Manners, Patience, again_after};
 use super::work::{IN_FLIGHT_MAX, IN_FLIGHT_USUAL, Item, Kind, Work};
 use crate::simulate::random::Random;
-use crate::storm::fleet::Phone;
+use crate::storm::fleet::{Phone, TRY_LIMIT};
 use crate::storm::history::Continuity;
 use crate::storm::net::Net;
 use crate::storm::scenario::{Crowd, Side};
 use crate::storm::tally::{Outcome, Stream};
-
-/// How long one try to come back may take: as long as a client waits before it tries another address.
-const OPEN_LIMIT: Duration = Duration::from_secs(6);
 
 /// What a member is, and how what it does is counted.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -241,7 +238,7 @@ impl Member {
         loop {
             tokio::time::sleep(wait).await;
             let shown = slot.take();
-            let turned = match self.phone.open(net, self.role.side, shown, OPEN_LIMIT).await {
+            let turned = match self.phone.open(net, self.role.side, shown, TRY_LIMIT).await {
                 Ok(session) => return session,
                 Err(turned) => turned,
             };

@@ -15,15 +15,12 @@ use super::counts::{Counts, Try};
 use super::errand::{self, Ended};
 use super::patience::{Manner, Patience};
 use super::pool::Pool;
-use crate::storm::fleet::Phone;
+use crate::storm::fleet::{Phone, TRY_LIMIT};
 use crate::storm::net::{Net, Turned};
 use crate::storm::scenario::{Logins, Side};
 use crate::storm::stage::Stage;
 use crate::storm::tally::{Outcome, Tally};
 use crate::storm::timing::Timing;
-
-/// How long one try may take: the protocol's own limit for handshake and hello.
-const TRY_LIMIT: Duration = Duration::from_secs(6);
 
 /// Tries that begin before the answers that have come are looked at.
 const BATCH: usize = 32;
