@@ -16,8 +16,9 @@ use crate::storm::fleet::Phone;
 use crate::storm::net::Net;
 use crate::storm::scenario::Side;
 
-/// How long one client is waited for, however often it is put off.
-const OPEN_LIMIT: Duration = Duration::from_secs(60);
+/// How long one client is waited for, however often it is put off. Others enrol by the hundred thousand meanwhile, and the server's wake port
+/// has little of a processor that is full with that.
+const OPEN_LIMIT: Duration = Duration::from_secs(300);
 
 /// How long a room may take, all tries together.
 const ROOM_LIMIT: Duration = Duration::from_secs(20);
