@@ -454,7 +454,9 @@ async fn a_node_that_drains_and_is_taken_back_costs_its_clients_a_wait_and_nothi
     assert_eq!((receipt.seq, receipt.duplicate), (1, false));
     assert_eq!(texts(&messages(&mut of_bob, 1).await), ["meanwhile"]);
 
-    // One session is ended: its client says why, and when it will be back.
+    // One session is ended: its client says why, and when it will be back. The drain has cost it the session it had, and what is
+    // said of the end of a session comes once it has read what it missed.
+    until(&alice, |state| matches!(state, State::Connected { .. })).await;
     let device = up.overseer.sessions("alice").remove(0).device;
     assert!(up.overseer.disconnect("alice", &device));
     let state = until(&alice, |state| !state.is_up()).await;
