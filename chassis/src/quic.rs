@@ -27,12 +27,14 @@ pub use porter::{Porter, Wanted};
 mod close;
 mod farewell;
 mod filter;
+mod held;
 mod ids;
 mod knocks;
 mod packet;
 mod porter;
 
 use filter::Screened;
+use held::Held;
 use ids::Ids;
 
 /// Receive and send buffer asked of the system for each UDP socket: a burst of 3,000 full packets, which is what arrives
@@ -189,7 +191,7 @@ pub fn screened_endpoint(
     let knocks =
         Knocks { socket: socket.try_clone().map_err(bind)?.into(), current, heard: Arc::clone(&heard) };
     let socket = TokioRuntime.wrap_udp_socket(socket).map_err(bind)?;
-    let socket = Arc::new(Screened { socket, ids, screen, heard });
+    let socket = Arc::new(Screened { socket, ids, screen, heard, held: Held::default() });
     let runtime = Arc::new(TokioRuntime);
     let endpoint =
         Endpoint::new_with_abstract_socket(endpoint, Some(config), socket, runtime).map_err(bind)?;

@@ -136,6 +136,8 @@ type Origin = (IpAddr, bool);
 /// Handshakes under way. The table has no more keys than there are handshakes.
 pub(crate) struct UnderWay {
     count: AtomicUsize,
+    /// Those whom the screen has let through and the door has not seen: about, because some never get there.
+    expected: AtomicUsize,
     count_max: usize,
     /// Places that are kept for slots.
     kept_for_slots: usize,
@@ -150,12 +152,34 @@ impl UnderWay {
             Lane::Front => 0,
             Lane::Wake => count_max / PLACES_FOR_SLOTS,
         };
-        Self { count: AtomicUsize::new(0), count_max, kept_for_slots, by_origin: DashMap::new() }
+        Self {
+            count: AtomicUsize::new(0),
+            expected: AtomicUsize::new(0),
+            count_max,
+            kept_for_slots,
+            by_origin: DashMap::new(),
+        }
+    }
+
+    /// Somebody was let through to the door. A burst is looked at as a whole before the first of it gets there.
+    pub(crate) fn expect(&self) {
+        self.expected.fetch_add(1, Ordering::Relaxed);
+    }
+
+    /// One is at the door.
+    fn arrived(&self) {
+        let _ =
+            self.expected.fetch_update(Ordering::Relaxed, Ordering::Relaxed, |count| count.checked_sub(1));
+    }
+
+    /// Nobody waits at the door: whoever is still expected does not come.
+    fn nobody_waits(&self) {
+        self.expected.store(0, Ordering::Relaxed);
     }
 
     /// Which places are free.
     pub(crate) fn places(&self) -> Places {
-        match self.count.load(Ordering::Relaxed) {
+        match self.count.load(Ordering::Relaxed) + self.expected.load(Ordering::Relaxed) {
             count if count < self.count_max.saturating_sub(self.kept_for_slots) => Places::Free,
             count if count < self.count_max => Places::ForSlots,
             _ => Places::None,
@@ -269,7 +293,17 @@ impl Door {
     /// Accepts until the endpoint is closed.
     pub(crate) async fn run(self) {
         let mut marks = Marks { watch: self.watch.clone(), used: Used::new(USED_MAX) };
-        while let Some(incoming) = self.endpoint.accept().await {
+        loop {
+            let incoming = tokio::select! {
+                biased;
+                incoming = self.endpoint.accept() => incoming,
+                () = std::future::ready(()) => {
+                    self.watch.under_way.nobody_waits();
+                    self.endpoint.accept().await
+                }
+            };
+            let Some(incoming) = incoming else { return };
+            self.watch.under_way.arrived();
             self.on_incoming(incoming, &mut marks);
         }
     }

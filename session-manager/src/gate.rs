@@ -7,6 +7,7 @@
 
 use std::sync::atomic::{AtomicBool, AtomicU8, AtomicU32, AtomicU64, Ordering};
 use std::thread::available_parallelism;
+use std::time::Duration;
 
 use buslane_shared::Nanos;
 use buslane_shared::overload::logins::{Ask, Comer, Logins, Verdict};
@@ -157,6 +158,11 @@ impl Gate {
         self.promised.load(Ordering::Relaxed).saturating_sub(self.nanos(now))
     }
 
+    /// When this is, of the gate's own times.
+    pub(crate) fn instant(&self, at: Nanos) -> Instant {
+        self.start + Duration::from_nanos(at)
+    }
+
     /// When a promised time is, as a wait from now.
     pub(crate) fn nanos(&self, at: Instant) -> Nanos {
         u64::try_from(at.saturating_duration_since(self.start).as_nanos()).unwrap_or(u64::MAX)
@@ -184,14 +190,12 @@ impl Gate {
 
 #[cfg(test)]
 mod tests {
-    use std::time::Duration;
-
     use buslane_shared::overload::logins::Places;
 
     use super::*;
 
     fn comer(ask: Ask) -> Comer {
-        Comer { ask, asker: None, places: Places::Free }
+        Comer { ask, asker: None, places: Places::Free, came: None }
     }
 
     fn gate(policy: Policy) -> Gate {

@@ -140,6 +140,11 @@ pub const METRICS: &[Metric] = &[
         &["port", "how"],
         "First packets that got no handshake: no_pass, put_off, wait, later, silence, retry, refused or ignored",
     ),
+    Metric::counter(
+        "buslane_session_manager_held_total",
+        &["port"],
+        "First packets that were kept until the slot of their sender, because it was near, in place of an answer",
+    ),
     Metric::gauge(
         "buslane_session_manager_handshakes_in_flight",
         Unit::Count,

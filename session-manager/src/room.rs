@@ -187,7 +187,7 @@ pub(crate) fn defer(port: &Port, level: Level, asker: Option<Asker>) -> Refusal 
             let mark = Mark::slot_for(Class::Wake, tag, at_ms, &grant, asker, random);
             (node.feed.keys().marks().make(&mark, now_ms), grant.wait_ms(at))
         }
-        Verdict::Admit | Verdict::Wait | Verdict::Later | Verdict::Silence => {
+        Verdict::Admit | Verdict::Hold(_) | Verdict::Wait | Verdict::Later | Verdict::Silence => {
             (None, rand::random_range(LATER_MS))
         }
     };

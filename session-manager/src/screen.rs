@@ -1,7 +1,7 @@
 //! What a first packet shows, and whether the QUIC stack gets to see it.
 //!
 //! The front port hears those who show a valid mark of its lane, and nobody else. The wake port hears everybody while there is room;
-//! in a storm it tells those who show a mark when to come back, and strangers nothing. Why it exists: it is asked for
+//! in a storm it tells those who show a mark when to come back, or holds them if that is soon, and strangers nothing. Why it exists: it is asked for
 //! every first packet of a flood, so it must take a fraction of a microsecond, and allocate only for an answer. It must never let
 //! one mark stand for many: who shows it from elsewhere, or again and again, costs no more than being looked at.
 
@@ -105,6 +105,7 @@ fn kept(slot: &Mark, now_ms: UnixMs, retry_after_ms: u32) -> Mark {
 pub(crate) struct Counters {
     marks: [Counter; MARKS.len()],
     turned_away: [Counter; TURNED_AWAY.len()],
+    held: Counter,
 }
 
 /// What may be shown, as metric labels.
@@ -137,6 +138,7 @@ impl Counters {
             turned_away: TURNED_AWAY.map(
                 |how| counter!("buslane_session_manager_turned_away_total", "port" => port, "how" => how),
             ),
+            held: counter!("buslane_session_manager_held_total", "port" => port),
         }
     }
 
@@ -199,6 +201,8 @@ impl Watch {
             Recall::Ignored(mark) => Recalled::Ignored(mark),
             Recall::Waits(slot) => Recalled::Waits(slot),
             Recall::GoesOn => Recalled::As(Passage::Through),
+            Recall::Held(until) => Recalled::As(Passage::Hold(until)),
+            Recall::Due(mark) => Recalled::Due(mark),
             Recall::Told(put_off) => {
                 self.counters.on_turned_away("put_off");
                 Recalled::As(Passage::PutOff(put_off))
@@ -250,7 +254,7 @@ impl Screen for Front {
             Recalled::As(known) => return known,
             // Nobody is asked at this port whether there is a place, and nobody is told to wait for one.
             Recalled::Ignored(_) => return Passage::Through,
-            Recalled::Stranger | Recalled::Waits(_) => {}
+            Recalled::Stranger | Recalled::Waits(_) | Recalled::Due(_) => {}
         }
         let shown = watch.reader.read(first.id);
         let let_in = match &shown {
@@ -289,13 +293,20 @@ impl Screen for Wake {
         let shown = watch.reader.read(first.id);
         let at_hand = if let Shown::Mark(mark) = &shown { Some(mark) } else { None };
         let places = watch.under_way.places();
-        let ask = |mark: Option<&Mark>| Comer { ask: Ask::of(mark), asker: mark.map(Mark::asker), places };
+        let ask = |mark: Option<&Mark>| Comer {
+            ask: Ask::of(mark),
+            asker: mark.map(Mark::asker),
+            places,
+            came: first.can_be_held.then(|| watch.gate.nanos(first.held_since.unwrap_or(now))),
+        };
+        let slot_of = |mark: &Mark, places| Comer { ask: Ask::Slot, places, ..ask(Some(mark)) };
         let (mark, who) = match &recalled {
             // His part of the rate was used up when he was let in, so all that he needs is a place. What he sends from now on belongs to
             // his handshake, unless the door finds no place again.
             Recalled::Ignored(before)
                 if before.is_some() == at_hand.is_some() && ask(at_hand).has_place() =>
             {
+                watch.under_way.expect();
                 watch.begun.lock().add(first, at_hand, Became::LetIn, now);
                 return Passage::Through;
             }
@@ -303,16 +314,23 @@ impl Screen for Wake {
             Recalled::Waits(_) if at_hand.is_some() => (at_hand, ask(at_hand)),
             // If his slot is late, it is only because there was no place for him, or because he has not heard so: he waits, with another.
             Recalled::Ignored(Some(before)) | Recalled::Waits(before) => {
-                (Some(before), Comer { ask: Ask::Slot, asker: Some(before.asker()), places: Places::None })
+                (Some(before), slot_of(before, Places::None))
             }
+            // What he has come with says which places are his.
+            Recalled::Due(mark) if ask(Some(mark)).has_place() => (Some(mark), slot_of(mark, Places::Free)),
+            Recalled::Due(mark) => (Some(mark), slot_of(mark, Places::None)),
             Recalled::Ignored(None) | Recalled::Stranger | Recalled::As(_) => (at_hand, ask(at_hand)),
         };
         if who.ask == Ask::Slot && !who.has_place() && watch.begun.lock().is_waiting(mark, now) {
             return Passage::Drop;
         }
-        watch.counters.on_shown(shown);
+        // Of one who was held it was said when he came.
+        if !matches!(recalled, Recalled::Due(_)) {
+            watch.counters.on_shown(shown);
+        }
         let put_off = match watch.gate.decide(who, now) {
             Verdict::Admit => {
+                watch.under_way.expect();
                 watch.begun.lock().add(first, mark, Became::LetIn, now);
                 return Passage::Through;
             }
@@ -323,6 +341,13 @@ impl Screen for Wake {
                 watch.counters.on_turned_away("silence");
                 watch.tally.on_turned_away(watch.lane, Outcome::Refused(Reason::Silence));
                 return Passage::Drop;
+            }
+            Verdict::Hold(at) => {
+                let due = watch.gate.instant(at);
+                // Whoever is held again is still the same one.
+                watch.counters.held.increment(u64::from(first.held_since.is_none()));
+                watch.begun.lock().add(first, mark, Became::Held { due }, now);
+                return Passage::Hold(due);
             }
             Verdict::Defer(grant) => {
                 watch.counters.on_turned_away("put_off");
@@ -353,6 +378,8 @@ enum Recalled {
     Ignored(Option<Mark>),
     /// He was told to wait with this slot, and has not heard it.
     Waits(Mark),
+    /// He was held, with this mark, and his time has come.
+    Due(Mark),
     /// This.
     As(Passage),
 }

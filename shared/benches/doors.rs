@@ -116,7 +116,7 @@ fn verdicts(c: &mut Criterion) {
         let mut decide = || {
             now += gap;
             random = random.wrapping_mul(1_664_525).wrapping_add(1_013_904_223);
-            let who = Comer { ask, asker: Some(Asker::from_bits(random)), places: Places::Free };
+            let who = Comer { ask, asker: Some(Asker::from_bits(random)), places: Places::Free, came: None };
             logins.decide(black_box(now), who, posture, random)
         };
         let name = format!("login: {what}");

@@ -159,8 +159,7 @@ impl Ledger {
         rates: impl Into<Rates>,
         random: u32,
     ) -> Option<Grant> {
-        let known = asker.and_then(|asker| self.promised.get(&asker));
-        if let Some((at, number)) = known.copied().filter(|(at, _)| *at >= now.saturating_add(LEAD)) {
+        if let Some((at, number)) = self.promised_to(asker, now) {
             let off = self.tolerance as f64 * BLUR * unit(random);
             let told = at.saturating_add_signed(off as i64).max(now.saturating_add(LEAD));
             return Some(Grant { at, told, tolerance: self.tolerance, number });
@@ -170,6 +169,28 @@ impl Ledger {
             self.remember(asker, (grant.at, grant.number), now);
         }
         Some(grant)
+    }
+
+    /// About when [`Self::grant_to`] would let him come; `None`: at no finite time.
+    pub fn next(&self, asker: Option<Asker>, now: Nanos, rates: impl Into<Rates>) -> Option<Nanos> {
+        self.promised_to(asker, now)
+            .map(|(at, _)| at)
+            .or_else(|| self.after(now, 1.0, rates).map(|(slot, _)| slot))
+    }
+
+    /// What was promised to him, if its time is still to come.
+    fn promised_to(&self, asker: Option<Asker>, now: Nanos) -> Option<(Nanos, u8)> {
+        let known = self.promised.get(&asker?).copied();
+        known.filter(|(at, _)| *at >= now.saturating_add(LEAD))
+    }
+
+    /// The time behind all that were promised, and how far that is from the last one.
+    fn after(&self, now: Nanos, cost: f64, rates: impl Into<Rates>) -> Option<(Nanos, f64)> {
+        let per_s = rates.into().at(self.length(now));
+        let step = cost / (self.fill * per_s) * SECOND;
+        // A rate of nothing gives no finite step, and no slot. Beyond any horizon, the conversion stops at the largest number.
+        (step.is_finite() && step >= 0.0)
+            .then(|| (self.slot.max(now.saturating_add(LEAD)).saturating_add(step as Nanos), step))
     }
 
     /// Somebody comes. Whether his time is now; what was promised to him is kept then.
@@ -209,16 +230,8 @@ impl Ledger {
     /// Promises the next time to somebody who costs as much as `cost` usual ones, at a node that takes these rates of those.
     /// `None`: it would be beyond the horizon. `random` are uniform bits.
     pub fn grant(&mut self, now: Nanos, cost: f64, rates: impl Into<Rates>, random: u32) -> Option<Grant> {
-        let per_s = rates.into().at(self.length(now));
-        let step = cost / (self.fill * per_s) * SECOND;
-        let horizon = now.saturating_add(self.horizon);
-        // A rate of nothing gives no finite step, and no slot.
-        if !(step.is_finite() && step >= 0.0) {
-            return None;
-        }
-        // Beyond any horizon, the conversion stops at the largest number.
-        let slot = self.slot.max(now.saturating_add(LEAD)).saturating_add(step as Nanos);
-        if slot > horizon {
+        let (slot, step) = self.after(now, cost, rates)?;
+        if slot > now.saturating_add(self.horizon) {
             return None;
         }
         self.slot = slot;

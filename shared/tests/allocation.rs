@@ -143,12 +143,13 @@ fn deciding_about_a_login_allocates_nothing() {
                 ask,
                 asker,
                 places: [Places::Free, Places::ForSlots, Places::None][n as usize % 9 / 3],
+                came: (n % 2 == 0).then_some(0),
             };
             let at = match logins.decide(u64::from(n) * MS / 4, who, posture, n.wrapping_mul(0x9e37_79b9)) {
                 Verdict::Admit => 0,
                 Verdict::Defer(_) => 1,
                 Verdict::Later => 2,
-                Verdict::Silence | Verdict::Wait => 3,
+                Verdict::Silence | Verdict::Wait | Verdict::Hold(_) => 3,
             };
             seen[at] += 1;
         }

@@ -15,9 +15,11 @@ use std::task::{Context, Poll, ready};
 use buslane_shared::put_off::PutOff;
 use quinn::udp::{RecvMeta, Transmit};
 use quinn::{AsyncUdpSocket, UdpPoller};
+use tokio::time::Instant;
 
 use super::close;
 use super::farewell::is_farewell;
+use super::held::Held;
 use super::ids::Ids;
 use super::knocks::Heard;
 use super::packet::{FIRST_BYTES_MIN, Long, Seen, VERSION};
@@ -29,6 +31,10 @@ pub struct FirstPacket<'a> {
     pub id: &'a [u8],
     /// Where it came from, by its own word.
     pub from: SocketAddr,
+    /// Whether there is room to hold it.
+    pub can_be_held: bool,
+    /// When it came, if it was held since then.
+    pub held_since: Option<Instant>,
 }
 
 /// What becomes of it.
@@ -40,6 +46,8 @@ pub enum Passage {
     Drop,
     /// It is told when to come back.
     PutOff(PutOff),
+    /// It is kept until then, and judged again.
+    Hold(Instant),
 }
 
 /// Who may begin a connection at a port. Asked for every first packet, so it must be quick and must not block. The same
@@ -56,16 +64,18 @@ pub(super) struct Screened {
     pub(super) ids: Ids,
     pub(super) screen: Arc<dyn Screen>,
     pub(super) heard: Arc<Heard>,
+    pub(super) held: Held,
 }
 
 impl Screened {
     /// Takes what is to be dropped out of a buffer, which holds datagrams of `stride` bytes, the last one maybe shorter.
-    fn sift(&self, buffer: &mut [u8], meta: &mut RecvMeta) {
+    fn sift(&self, buffer: &mut [u8], meta: &mut RecvMeta, held_since: Option<Instant>) {
         let (stride, len) = (meta.stride.max(1), meta.len.min(buffer.len()));
         let (mut at, mut kept) = (0, 0);
         while at < len {
             let end = (at + stride).min(len);
-            let goes_through = buffer.get(at..end).is_some_and(|datagram| self.admits(datagram, meta));
+            let goes_through =
+                buffer.get(at..end).is_some_and(|datagram| self.admits(datagram, meta, held_since));
             if goes_through {
                 if kept != at {
                     buffer.copy_within(at..end, kept);
@@ -77,7 +87,7 @@ impl Screened {
         meta.len = kept;
     }
 
-    fn admits(&self, datagram: &[u8], meta: &RecvMeta) -> bool {
+    fn admits(&self, datagram: &[u8], meta: &RecvMeta, held_since: Option<Instant>) -> bool {
         let long = match Seen::read(datagram) {
             Seen::Short => return true,
             Seen::Broken => return false,
@@ -89,10 +99,20 @@ impl Screened {
         if !long.may_be_first() || datagram.len() < FIRST_BYTES_MIN {
             return false;
         }
-        self.heard.on_first(long.to);
-        match self.screen.judge(&FirstPacket { id: long.to, from: meta.addr }) {
+        if held_since.is_none() {
+            self.heard.on_first(long.to);
+        }
+        let first =
+            FirstPacket { id: long.to, from: meta.addr, can_be_held: self.held.has_room(), held_since };
+        match self.screen.judge(&first) {
             Passage::Through => !is_farewell(datagram, &long),
             Passage::Drop => false,
+            Passage::Hold(until) => {
+                if !is_farewell(datagram, &long) {
+                    self.held.keep(datagram, meta, held_since.unwrap_or_else(Instant::now), until);
+                }
+                false
+            }
             Passage::PutOff(put_off) => {
                 self.answer(&long, &put_off, meta);
                 false
@@ -129,11 +149,21 @@ impl AsyncUdpSocket for Screened {
         bufs: &mut [IoSliceMut<'_>],
         meta: &mut [RecvMeta],
     ) -> Poll<io::Result<usize>> {
-        let received = ready!(self.socket.poll_recv(cx, bufs, meta))?;
-        for (buffer, meta) in bufs.iter_mut().zip(meta.iter_mut()).take(received) {
-            self.sift(buffer, meta);
+        loop {
+            let released = self.held.take(Instant::now(), bufs, meta);
+            let received = if !released.is_empty() {
+                released.len()
+            } else if let Poll::Ready(received) = self.socket.poll_recv(cx, bufs, meta)? {
+                received
+            } else {
+                ready!(self.held.poll_due(cx));
+                continue;
+            };
+            for (n, (buffer, meta)) in bufs.iter_mut().zip(meta.iter_mut()).take(received).enumerate() {
+                self.sift(buffer, meta, released.get(n).copied());
+            }
+            return Poll::Ready(Ok(received));
         }
-        Poll::Ready(Ok(received))
     }
 
     fn local_addr(&self) -> io::Result<SocketAddr> {

@@ -88,10 +88,12 @@ impl Buslane {
         let random = self.random.bits() as u32;
         let asker = (ask != Ask::Stranger).then(|| Asker::from_bits(job.user));
         let places = if self.handshakes < HANDSHAKES_MAX { Places::Free } else { Places::None };
-        let who = Comer { ask, asker, places };
+        // The model has no packets that wait: whoever would be held is told his time.
+        let who = Comer { ask, asker, places, came: None };
         match self.logins.decide(now, who, self.ticker.posture(), random) {
             Verdict::Admit => self.let_in(),
             Verdict::Defer(grant) => refuse(Rejection::Early, Told::Slot(grant.at)),
+            Verdict::Hold(at) => refuse(Rejection::Early, Told::Slot(at)),
             Verdict::Wait => refuse(Rejection::Early, Told::Slot(now + moment(self.random.bits() as u32))),
             Verdict::Later => refuse(
                 Rejection::Early,

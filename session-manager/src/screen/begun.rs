@@ -17,6 +17,9 @@ const HANDSHAKES_MAX: usize = 32 * 1024;
 /// Packets with the client's own first id that one handshake can need, those that were lost included.
 const PACKETS_MAX: u8 = 32;
 
+/// Packets in which a client says hello.
+const HELLO_PACKETS_MAX: u8 = 4;
+
 /// Whoever was put off is told again after this: the answer may have been lost, but a handshake that begins with two packets
 /// needs one answer.
 const TOLD_AGAIN: Duration = Duration::from_millis(500);
@@ -48,6 +51,8 @@ pub(super) enum Became {
     Told { put_off: PutOff, said: Instant, due: Instant },
     /// He came in his time, and to tell him that there was no place was too much.
     Unheard,
+    /// His packets are held until then.
+    Held { due: Instant },
 }
 
 impl Became {
@@ -72,6 +77,10 @@ pub(super) enum Recall {
     Waits(Mark),
     /// He was put off, and may not have heard it.
     Told(PutOff),
+    /// What he sends is held until then.
+    Held(Instant),
+    /// He was held, with this mark, and his time has come.
+    Due(Mark),
     /// He has heard it, or there are more packets than any handshake has.
     Enough,
     /// His mark was shown from another address.
@@ -110,12 +119,18 @@ impl Begun {
         if known.from != first.from {
             return if known.mark.is_some() { Recall::Elsewhere } else { Recall::Nothing };
         }
-        known.packets = known.packets.saturating_add(1);
+        if first.held_since.is_none() {
+            known.packets = known.packets.saturating_add(1);
+        }
         let slot = known.mark.filter(|mark| mark.kind == Kind::Slot);
         match &mut known.became {
             _ if known.packets > PACKETS_MAX => Recall::Enough,
             Became::Ignored => Recall::Ignored(known.mark),
             Became::LetIn => Recall::GoesOn,
+            // However often he sends his hello before its time, it is kept once.
+            Became::Held { due } if now < *due && known.packets > HELLO_PACKETS_MAX => Recall::Enough,
+            Became::Held { due } if now < *due => Recall::Held(*due),
+            Became::Held { .. } => known.mark.map_or(Recall::Nothing, Recall::Due),
             Became::Unheard => slot.map_or(Recall::Nothing, Recall::Waits),
             // His time has come, and he comes as before.
             Became::Told { due, .. } if *due <= now => slot.map_or(Recall::Nothing, Recall::Waits),
@@ -204,7 +219,7 @@ mod tests {
     };
 
     fn packet(id: &'static [u8], port: u16) -> FirstPacket<'static> {
-        FirstPacket { id, from: ([127, 0, 0, 1], port).into() }
+        FirstPacket { id, from: ([127, 0, 0, 1], port).into(), can_be_held: true, held_since: None }
     }
 
     /// A mark for which there was no place is good for one address and few packets all the same.
@@ -295,6 +310,24 @@ mod tests {
         assert_eq!(begun.look(&packet(b"three", 2), now), Recall::Elsewhere);
     }
 
+    #[test]
+    fn who_is_held_is_let_in_when_his_time_has_come() {
+        let now = Instant::now();
+        let (mut begun, due) = (Begun::new(LIMIT, now), now + Duration::from_millis(200));
+        begun.add(&packet(b"one", 1), Some(&MARK), Became::Held { due }, now);
+        assert_eq!(begun.look(&packet(b"one", 1), now), Recall::Held(due), "the second half of his hello");
+        assert_eq!(begun.look(&packet(b"one", 2), now), Recall::Elsewhere);
+        let released = FirstPacket { held_since: Some(now), ..packet(b"one", 1) };
+        for _ in 0..100 {
+            assert_eq!(begun.look(&released, due), Recall::Due(MARK), "it came once");
+        }
+        begun.add(&packet(b"one", 1), Some(&MARK), Became::LetIn, due);
+        assert_eq!(begun.look(&packet(b"one", 1), due), Recall::GoesOn);
+        begun.add(&packet(b"two", 1), Some(&MARK), Became::Held { due }, now);
+        let held = (0..10).filter(|_| begun.look(&packet(b"two", 1), now) == Recall::Held(due)).count();
+        assert_eq!(held, usize::from(HELLO_PACKETS_MAX) - 1);
+    }
+
     /// Whoever is known must not be taken for what he was before because others came.
     #[test]
     fn where_there_is_no_room_for_more_those_who_are_there_are_told_apart() {
@@ -307,7 +340,12 @@ mod tests {
         begun.on_ignored(b"young");
         for n in 0..u16::MAX {
             let id = n.to_be_bytes();
-            let first = FirstPacket { id: &id, from: ([127, 0, 0, 1], 1).into() };
+            let first = FirstPacket {
+                id: &id,
+                from: ([127, 0, 0, 1], 1).into(),
+                can_be_held: true,
+                held_since: None,
+            };
             begun.add(&first, None, Became::LetIn, now);
         }
         assert_eq!(begun.young.len(), HANDSHAKES_MAX);

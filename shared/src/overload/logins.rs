@@ -3,7 +3,9 @@
 //! Decided on the first packet, before anything is spent, and again for the few who pass and turn out to ask for more than
 //! they said. A bucket holds the rate that the node can take. Whoever returns in his slot is admitted whatever the bucket
 //! says: his place was promised. Others take what is left over, and otherwise get a slot behind all that were given before,
-//! or the one that they were told already, so nobody gains by asking often. Answers are bounded too: beyond [`ANSWER_SHARE`] of the processors, silence.
+//! or the one that they were told already, so nobody gains by asking often. Whoever has a mark and a slot that is near is held until then and
+//! told nothing: to come a second time costs both ends more than it costs to keep a packet. Answers are bounded too: beyond [`ANSWER_SHARE`] of
+//! the processors, silence.
 
 use super::rate::{LoginRate, Window};
 use super::settings::Background;
@@ -28,6 +30,9 @@ const DEBT_MAX: Nanos = 1_000_000_000;
 /// Whoever finds no place in his time comes again after this, and up to twice of it. A client that heard nothing would come after a
 /// second, then after two more and four more.
 const MOMENT: Nanos = 150_000_000;
+
+/// Whoever is held and finds no place is looked at again after this part of it: nothing has to go to him and back.
+const MOMENT_HELD: Nanos = 4;
 
 /// Part of the processors that answers to those who are turned away may cost.
 pub const ANSWER_SHARE: f64 = 0.15;
@@ -75,6 +80,8 @@ pub struct Comer {
     /// Which places for handshakes are free. Whoever is let in where there is none is heard by nobody, and tries again after seconds; to
     /// be told when to come is better.
     pub places: Places,
+    /// When his packet came, if there is room to hold it.
+    pub came: Option<Nanos>,
 }
 
 impl Comer {
@@ -105,6 +112,8 @@ pub enum Verdict {
     Admit,
     /// Come back then.
     Defer(Grant),
+    /// Nothing is said: his packet is held, and he is let in at this time, as with a slot.
+    Hold(Nanos),
     /// There is no place within the horizon: come back some time.
     Later,
     /// His slot is good, but every place is taken: he keeps it and comes again in a moment.
@@ -118,6 +127,8 @@ pub enum Verdict {
 pub struct Logins {
     rate: LoginRate,
     ledger: Ledger,
+    /// The longest that somebody is held.
+    hold_max: Nanos,
     /// Until when the bucket is used up.
     used_until: Nanos,
     /// The same for the part of those without a slot, while they have only a part.
@@ -138,6 +149,7 @@ impl Logins {
         Self {
             rate: LoginRate::new(settings.logins_per_s_max),
             ledger: ledger(settings),
+            hold_max: ms(settings.hold_ms_max),
             used_until: 0,
             opened_until: 0,
             answered_until: 0,
@@ -150,6 +162,7 @@ impl Logins {
     /// Takes over other settings; what was promised stays promised.
     pub fn reconfigure(&mut self, settings: &Background) {
         self.rate.set_max(settings.logins_per_s_max);
+        self.hold_max = ms(settings.hold_ms_max);
         self.ledger.reconfigure(
             settings.slot_fill,
             ms(settings.slot_horizon_ms),
@@ -161,7 +174,8 @@ impl Logins {
     pub fn decide(&mut self, now: Nanos, who: Comer, posture: Posture, random: u32) -> Verdict {
         let Comer { ask, asker, .. } = who;
         let has_place = who.has_place();
-        if !has_place && let Some(verdict) = self.keep_waiting(now, ask, asker, random) {
+        let hold_until = who.came.map(|came| came.saturating_add(self.hold_max)).unwrap_or_default();
+        if !has_place && let Some(verdict) = self.keep_waiting(now, ask, asker, hold_until, random) {
             return verdict;
         }
         // Who comes in the time that he was promised, with a pass in place of the slot, has not listened and is in time all the same.
@@ -185,6 +199,12 @@ impl Logins {
             self.used_until = (self.used_until.max(now) + cost).min(now + DEBT_MAX);
             return Verdict::Admit;
         }
+        if ask != Ask::Stranger && self.next(asker, now).is_some_and(|at| at <= hold_until) {
+            return match self.defer(now, asker, random) {
+                Verdict::Defer(grant) => Verdict::Hold(grant.at),
+                other => other,
+            };
+        }
         if ask == Ask::Stranger || !self.may_answer(now) {
             self.turned_away += SILENCE_COST;
             return Verdict::Silence;
@@ -193,15 +213,31 @@ impl Logins {
         self.defer(now, asker, random)
     }
 
-    /// What is said to somebody who comes in his time while there is no place for him; `None`: it is not his time.
-    fn keep_waiting(&mut self, now: Nanos, ask: Ask, asker: Option<Asker>, random: u32) -> Option<Verdict> {
+    /// About when his slot is, or the next one if he has none.
+    fn next(&self, asker: Option<Asker>, now: Nanos) -> Option<Nanos> {
+        self.ledger.next(asker, now, self.rates())
+    }
+
+    /// What becomes of somebody who comes in his time while there is no place for him; `None`: it is not his time.
+    fn keep_waiting(
+        &mut self,
+        now: Nanos,
+        ask: Ask,
+        asker: Option<Asker>,
+        hold_until: Nanos,
+        random: u32,
+    ) -> Option<Verdict> {
+        let again = now.saturating_add(moment(random));
         let verdict = match ask {
             Ask::Slot => Verdict::Wait,
             Ask::Resume | Ask::Pass | Ask::Stranger => {
-                let told = now.saturating_add(moment(random));
-                Verdict::Defer(self.ledger.keep_waiting(asker?, now, told)?)
+                Verdict::Defer(self.ledger.keep_waiting(asker?, now, again)?)
             }
         };
+        let soon = now.saturating_add(moment(random) / MOMENT_HELD);
+        if soon <= hold_until {
+            return Some(Verdict::Hold(soon));
+        }
         let may_answer = self.may_answer(now);
         self.turned_away += if may_answer { ANSWER_COST } else { SILENCE_COST };
         Some(if may_answer { verdict } else { Verdict::Silence })
@@ -291,6 +327,7 @@ fn ms(ms: u32) -> Nanos {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::slots::LEAD;
 
     const MS: Nanos = 1_000_000;
 
@@ -308,17 +345,25 @@ mod tests {
     }
 
     fn comer(ask: Ask) -> Comer {
-        Comer { ask, asker: None, places: Places::Free }
+        Comer { ask, asker: None, places: Places::Free, came: None }
     }
 
     fn many(logins: &mut Logins, count: u32, now: Nanos, ask: Ask, posture: Posture) -> [u32; 4] {
-        let mut seen = [0; 4];
+        let [seen @ .., held] = many_of(logins, count, now, comer(ask), posture);
+        assert_eq!(held, 0);
+        seen
+    }
+
+    /// Admitted, put off, put off without a time, told nothing, held.
+    fn many_of(logins: &mut Logins, count: u32, now: Nanos, who: Comer, posture: Posture) -> [u32; 5] {
+        let mut seen = [0; 5];
         for n in 0..count {
-            let at = match logins.decide(now, comer(ask), posture, n.wrapping_mul(0x9e37_79b9)) {
+            let at = match logins.decide(now, who, posture, n.wrapping_mul(0x9e37_79b9)) {
                 Verdict::Admit => 0,
                 Verdict::Defer(_) => 1,
                 Verdict::Later => 2,
                 Verdict::Silence => 3,
+                Verdict::Hold(_) => 4,
                 Verdict::Wait => panic!("every place is free"),
             };
             seen[at] += 1;
@@ -334,6 +379,66 @@ mod tests {
         assert_eq!((admitted + deferred, later, silent), (1_000, 0, 0));
         let length = logins.ledger_length(0) as f64 / 1e9;
         assert!((0.38..0.48).contains(&length), "800 slots at 1,900 a second: {length} s");
+    }
+
+    #[test]
+    fn who_has_not_long_to_wait_is_held_and_the_others_are_told_when_to_come() {
+        let who = Comer { came: Some(0), ..comer(Ask::Resume) };
+        let mut logins = logins();
+        let [admitted, deferred, .., held] = many_of(&mut logins, 3_000, 0, who, Posture::Normal);
+        assert!((195..=205).contains(&admitted), "100 ms of the rate: {admitted}");
+        assert!((1_650..=1_750).contains(&held), "900 ms of 1,900 a second, but for the lead: {held}");
+        assert_eq!(admitted + deferred + held, 3_000);
+        for who in [comer(Ask::Stranger), comer(Ask::Pass)] {
+            let [.., held] = many_of(&mut logins, 10, 0, who, Posture::Normal);
+            assert_eq!(held, 0, "{who:?}");
+        }
+        let full = Comer { places: Places::ForSlots, ..who };
+        assert!(
+            matches!(logins.decide(0, full, Posture::Normal, 0), Verdict::Defer(_)),
+            "nor where it is full"
+        );
+        let late = Comer { came: Some(4_050 * MS), ..comer(Ask::Resume) };
+        many(&mut logins, 205, 4_900 * MS, Ask::Pass, Posture::Normal);
+        let [.., held] = many_of(&mut logins, 100, 4_900 * MS, late, Posture::Normal);
+        assert!((25..=60).contains(&held), "50 ms are left to those who came 850 ms ago: {held}");
+        let mut settings = Background { hold_ms_max: 0, ..Background::default() };
+        logins.reconfigure(&settings);
+        let who = Comer { came: Some(9_000 * MS), ..who };
+        let [.., held] = many_of(&mut logins, 10, 9_000 * MS, who, Posture::Emergency);
+        assert_eq!(held, 0, "nobody is");
+        settings.hold_ms_max = 900;
+        logins.reconfigure(&settings);
+        many(&mut logins, 250, 9_000 * MS, Ask::Pass, Posture::Normal);
+        let [.., held] = many_of(&mut logins, 10, 9_000 * MS, who, Posture::Normal);
+        assert_eq!(held, 10);
+    }
+
+    #[test]
+    fn who_is_held_has_his_time_and_is_let_in_then() {
+        let mut logins = logins();
+        many(&mut logins, 300, 0, Ask::Pass, Posture::Normal);
+        let asker = Some(Asker::from_bits(7));
+        let who = Comer { asker, came: Some(0), ..comer(Ask::Pass) };
+        let Verdict::Hold(at) = logins.decide(0, who, Posture::Normal, 0) else { panic!("it is near") };
+        assert!((LEAD..200 * MS).contains(&at), "{at}");
+        many(&mut logins, 20_000, MS, Ask::Slot, Posture::Normal);
+        let full = Comer { ask: Ask::Slot, places: Places::None, ..who };
+        assert_eq!(
+            logins.decide(at, full, Posture::Normal, 0),
+            Verdict::Hold(at + MOMENT / MOMENT_HELD),
+            "there is no place yet"
+        );
+        assert_eq!(
+            logins.decide(870 * MS, full, Posture::Normal, 0),
+            Verdict::Wait,
+            "he has been held for long"
+        );
+        let pass = Comer { ask: Ask::Pass, ..full };
+        assert_eq!(logins.decide(at, pass, Posture::Normal, 0), Verdict::Hold(at + MOMENT / MOMENT_HELD));
+        let due = Comer { ask: Ask::Slot, ..who };
+        assert_eq!(logins.decide(at, due, Posture::Normal, 0), Verdict::Admit);
+        assert!(!logins.redeem(Asker::from_bits(7), at), "his promise is kept, and good for one login");
     }
 
     #[test]
@@ -399,7 +504,7 @@ mod tests {
     fn who_comes_in_his_time_and_finds_no_place_keeps_his_time() {
         let mut logins = logins();
         let asker = Some(Asker::from_bits(7));
-        let full = |ask| Comer { ask, asker, places: Places::None };
+        let full = |ask| Comer { ask, asker, places: Places::None, came: None };
         let Verdict::Defer(first) = logins.decide(0, full(Ask::Pass), Posture::Emergency, 0x0700_0007) else {
             panic!("it was no time of his yet")
         };
@@ -410,7 +515,7 @@ mod tests {
         };
         assert_eq!((again.number, again.at, again.wait_ms(first.at)), (7, first.at, 150));
         assert_eq!(logins.ledger_length(0), length, "nobody else's time is taken");
-        let free = Comer { ask: Ask::Pass, asker, places: Places::Free };
+        let free = Comer { ask: Ask::Pass, asker, places: Places::Free, came: None };
         assert_eq!(logins.decide(again.told, free, Posture::Emergency, 0), Verdict::Admit);
         assert_eq!([0, u32::MAX].map(|random| moment(random) / MS), [150, 300]);
     }

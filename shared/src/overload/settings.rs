@@ -240,6 +240,9 @@ impl Default for Times {
     }
 }
 
+/// A client that has heard nothing sends its first packet again after a second (RFC 9002, 6.2.2): whoever is held must be let in before.
+const HOLD_MS_MAX: u32 = 900;
+
 /// How background is let in.
 #[derive(Debug, Clone, Copy, PartialEq, Deserialize, Serialize)]
 #[serde(default, deny_unknown_fields)]
@@ -254,6 +257,8 @@ pub struct Background {
     pub slot_tolerance_ms: u32,
     /// No slot is further away than this; beyond it a client uses back-off.
     pub slot_horizon_ms: u32,
+    /// Whoever shows a mark and would be told to come back within this time is held for it instead; 0: nobody is.
+    pub hold_ms_max: u32,
     /// Background logins of the whole node, per second, beyond which slots are given out even when nothing else is short.
     /// What a login costs behind the node (the lists that every phone asks for) is not seen at its own door.
     pub logins_per_s_max: u32,
@@ -267,6 +272,7 @@ impl Default for Background {
             slot_fill: 0.95,
             slot_tolerance_ms: 1_000,
             slot_horizon_ms: 300_000,
+            hold_ms_max: 900,
             logins_per_s_max: 100_000,
         }
     }
@@ -399,6 +405,9 @@ impl Settings {
         }
         if !(1_000..=3_600_000).contains(&background.slot_horizon_ms) {
             return complain("background.slot_horizon_ms", "write 1000 to 3600000");
+        }
+        if background.hold_ms_max > HOLD_MS_MAX {
+            return complain("background.hold_ms_max", "write at most 900");
         }
         if background.logins_per_s_max == 0 {
             return complain("background.logins_per_s_max", "write at least 1");

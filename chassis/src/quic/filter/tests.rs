@@ -1,7 +1,11 @@
 use std::net::UdpSocket;
 use std::sync::atomic::{AtomicU32, Ordering};
+use std::time::Duration;
 
-use quinn::{Connection, ConnectionError, ConnectionId, Endpoint, Runtime, TokioRuntime, TransportErrorCode};
+use quinn::{
+    Connecting, Connection, ConnectionError, ConnectionId, Endpoint, Runtime, TokioRuntime,
+    TransportErrorCode,
+};
 
 use super::*;
 use crate::quic::tests::{ANY, client, client_config, identity, session};
@@ -14,12 +18,17 @@ use buslane_shared::limits::ALPN_SESSION;
 struct Table {
     through: Vec<u8>,
     put_off: Option<PutOff>,
+    /// Everybody is held for this time before.
+    hold: Option<Duration>,
     asked: AtomicU32,
 }
 
 impl Screen for Table {
     fn judge(&self, first: &FirstPacket<'_>) -> Passage {
         self.asked.fetch_add(1, Ordering::Relaxed);
+        if let Some(hold) = self.hold.filter(|_| first.held_since.is_none()) {
+            return Passage::Hold(Instant::now() + hold);
+        }
         match (first.id.first(), self.put_off) {
             (Some(head), _) if self.through.contains(head) => Passage::Through,
             (_, Some(put_off)) => Passage::PutOff(put_off),
@@ -38,7 +47,11 @@ struct World {
 
 impl World {
     fn new(through: &[u8], put_off: Option<PutOff>) -> Self {
-        let screen = Arc::new(Table { through: through.to_vec(), put_off, asked: AtomicU32::new(0) });
+        Self::with(Table { through: through.to_vec(), put_off, ..Table::default() })
+    }
+
+    fn with(screen: Table) -> Self {
+        let screen = Arc::new(screen);
         let authority = Authority::generate().unwrap();
         let (server, knocks) = screened_endpoint(
             ANY.parse().unwrap(),
@@ -52,10 +65,14 @@ impl World {
     }
 
     async fn dial(&self, id: [u8; 20]) -> Result<Connection, ConnectionError> {
+        self.connecting(id).await
+    }
+
+    fn connecting(&self, id: [u8; 20]) -> Connecting {
         let mut config = client_config(&self.authority, &[ALPN_SESSION]);
         config.initial_dst_cid_provider(Arc::new(move || ConnectionId::new(&id)));
         let addr = self.server.local_addr().unwrap();
-        self.client.connect_with(config, addr, "localhost").unwrap().await
+        self.client.connect_with(config, addr, "localhost").unwrap()
     }
 
     async fn accept(&self) -> Result<Connection, ConnectionError> {
@@ -81,8 +98,7 @@ async fn who_may_pass_gets_a_connection_on_which_data_flows() {
 #[tokio::test]
 async fn who_is_dropped_hears_nothing_and_the_stack_never_sees_him() {
     let world = World::new(&[7], None);
-    let addr = world.server.local_addr().unwrap();
-    let refused = world.client.connect(addr, "localhost").unwrap();
+    let refused = world.connecting([9; 20]);
     while world.screen.asked.load(Ordering::Relaxed) == 0 {
         tokio::task::yield_now().await;
     }
@@ -102,6 +118,28 @@ async fn who_is_put_off_is_told_when_to_come_back() {
     assert_eq!(close.error_code, TransportErrorCode::CONNECTION_REFUSED);
     assert_eq!(PutOff::parse(&close.reason), Some(said));
     assert_eq!(world.server.open_connections(), 0);
+}
+
+#[tokio::test]
+async fn who_is_held_comes_in_at_his_time_without_coming_again() {
+    let hold = Duration::from_millis(120);
+    let world = World::with(Table { through: vec![7], hold: Some(hold), ..Table::default() });
+    let begun = Instant::now();
+    let (server, client) = tokio::join!(world.accept(), world.dial([7; 20]));
+    let (_server, client) = (server.unwrap(), client.unwrap());
+    assert!(begun.elapsed() >= hold, "{:?}", begun.elapsed());
+    assert_eq!(client.stats().path.lost_packets, 0, "nothing was sent twice");
+    // Each packet of his hello is asked for when it comes and when its time has come.
+    assert_eq!(world.screen.asked.load(Ordering::Relaxed) % 2, 0);
+}
+
+#[tokio::test]
+async fn who_was_held_may_be_put_off_all_the_same() {
+    let said = PutOff { retry_after_ms: 1_500, slot: Some([9; 20]) };
+    let hold = Some(Duration::from_millis(1));
+    let world = World::with(Table { put_off: Some(said), hold, ..Table::default() });
+    let Err(ConnectionError::ConnectionClosed(close)) = world.dial([7; 20]).await else { panic!() };
+    assert_eq!(PutOff::parse(&close.reason), Some(said));
 }
 
 #[tokio::test]
@@ -132,6 +170,7 @@ async fn screened(through: &[u8]) -> Screened {
         ids: Ids::new(&[1; 16]).unwrap(),
         screen: Arc::new(Table { through: through.to_vec(), ..Table::default() }),
         heard: Arc::default(),
+        held: Held::default(),
     }
 }
 
@@ -159,7 +198,7 @@ async fn of_packets_that_arrive_together_only_some_are_dropped() {
     .concat();
     let mut buffer = [all, vec![0x40; 30]].concat();
     let mut meta = RecvMeta { len: buffer.len(), stride: 1_200, ..RecvMeta::default() };
-    screened.sift(&mut buffer, &mut meta);
+    screened.sift(&mut buffer, &mut meta, None);
     let kept = [initial(7, 1_200), short, initial(8, 1_200), vec![0x40; 30]].concat();
     assert_eq!(buffer[..meta.len], kept);
 }
@@ -183,7 +222,7 @@ async fn what_cannot_begin_a_connection_is_dropped_unasked() {
     ] {
         let (mut buffer, len) = (packet, 0);
         let mut meta = RecvMeta { len: buffer.len().max(len), stride: 1_200, ..RecvMeta::default() };
-        screened.sift(&mut buffer, &mut meta);
+        screened.sift(&mut buffer, &mut meta, None);
         assert_eq!(meta.len > 0, kept, "{:?}", &buffer.get(..10));
     }
 }
