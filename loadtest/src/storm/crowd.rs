@@ -128,7 +128,7 @@ async fn play(stage: Stage, plan: CrowdPlan, cue: Cue) -> anyhow::Result<CrowdOu
     let timing = cue.ready().await?;
     notes.begin(Tally::new(timing, stage.live.clone()), cast.ledger(timing.begin()));
     let lateness = cast.direct(&stage, plan, &timing, &notes).await;
-    cast.arrive(&stage).await;
+    cast.arrive().await;
     let (phones, rooms) = cast.dismiss().await?;
     let Book { tally, ledger, closed_by_server, drained, broken, stored, received, drops } = notes.take();
     // What matters is when everybody was back, so one who is not counts most.
@@ -239,17 +239,14 @@ impl Cast {
         }
     }
 
-    /// Waits for what is on its way, for a moment.
-    async fn arrive(&self, stage: &Stage) {
+    /// Waits for what is on its way, for a moment; of a run that was interrupted as well, or what was on its way then would seem lost.
+    async fn arrive(&self) {
         let all = async {
             while !self.seats.chunks_exact(2).all(is_pair_done) {
                 tokio::time::sleep(LOOK_EVERY).await;
             }
         };
-        tokio::select! {
-            _ = tokio::time::timeout(TAIL, all) => {}
-            () = stage.stop.cancelled() => {}
-        }
+        let _ = tokio::time::timeout(TAIL, all).await;
     }
 
     /// Ends all sessions. The phones, and the rooms of their pairs.

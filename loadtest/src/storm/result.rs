@@ -58,6 +58,9 @@ pub struct Summary {
     pub driver_lateness_ms: ByPhase,
     /// What the server was measured to be able to do before the run.
     pub capacity: Capacity,
+    /// The same after the run, measured in the same way: what differs is the machine.
+    #[serde(default)]
+    pub capacity_after: Option<Capacity>,
     /// Every figure that a limit may be set for, by name.
     pub figures: BTreeMap<String, f64>,
     /// What had to hold.

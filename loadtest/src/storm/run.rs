@@ -191,10 +191,20 @@ pub async fn run(
     {
         notes.push(format!("the server did not stop in order: {error:#}"));
     }
+    let mut capacity_after = None;
+    if plan.capacity.is_none() && ended_early.is_none() {
+        progress(Progress::Step("measuring once more what this server can do"));
+        match unless_stopped(&stop, calibration(plan)).await {
+            Ok((after, _)) => capacity_after = Some(allowed(after, &plan.scenario.settings)),
+            Err(_) if stop.is_cancelled() => {}
+            Err(error) => notes.push(format!("what the server can do was not measured again: {error:#}")),
+        }
+    }
     let gathered = Gathered {
         timing,
         capacity,
         costs,
+        capacity_after,
         outcomes,
         postures,
         marks,

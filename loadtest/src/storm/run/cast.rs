@@ -24,6 +24,8 @@ pub struct Cast {
     crowds: Vec<Generator<CrowdOutcome>>,
     flood: Option<Generator<FloodOutcome>>,
     silent: Option<Generator<SilentOutcome>>,
+    /// Sessions are opened when all phones are enrolled: while tens of thousands are, the wake port hardly runs.
+    may_open: watch::Sender<bool>,
 }
 
 /// What they have seen.
@@ -55,7 +57,12 @@ impl Cast {
         let last = Place { runs_last: true, ..urgent.clone() };
         let talk_plan = talk::Plan { talk: scenario.talk, prefix: format!("talk-{}-", plan.seed) };
         let (of_talk, at) = (stage.clone(), timing.clone());
-        let talk = Generator::start("talk", urgent, at, move |cue| talk::run(of_talk, talk_plan, cue))?;
+        let (may_open, opens) = watch::channel(false);
+        let may_talk = opens.clone();
+        let talk = Generator::start("talk", urgent, at, move |cue| async move {
+            allowed(may_talk).await?;
+            talk::run(of_talk, talk_plan, cue).await
+        })?;
 
         let per_unit = |unit: Unit, capacity: f64| match unit {
             Unit::Capacity => capacity,
@@ -103,8 +110,11 @@ impl Cast {
                 drops: drops.clone(),
                 opens_per_s: capacity.logins_per_s * OPENING,
             };
-            let stage = stage.clone();
-            let play = move |cue| crowd::run(stage, plan, cue);
+            let (stage, may_open) = (stage.clone(), opens.clone());
+            let play = move |cue| async move {
+                allowed(may_open).await?;
+                crowd::run(stage, plan, cue).await
+            };
             crowds.push(Generator::start("crowd", last.clone(), timing.clone(), play)?);
         }
 
@@ -133,15 +143,16 @@ impl Cast {
             }
             (None, _) => None,
         };
-        Ok(Self { talk, phones, crowds, flood, silent })
+        Ok(Self { talk, phones, crowds, flood, silent, may_open })
     }
 
     /// Waits until all of them are prepared.
     pub async fn prepared(&mut self) -> anyhow::Result<()> {
-        self.talk.prepared().await?;
         if let Some(phones) = &mut self.phones {
             phones.prepared().await?;
         }
+        self.may_open.send_replace(true);
+        self.talk.prepared().await?;
         for crowd in &mut self.crowds {
             crowd.prepared().await?;
         }
@@ -157,6 +168,8 @@ impl Cast {
     /// Waits for the end of all of them. A part that has failed is left out, with its reason; without the conversations nothing
     /// was measured.
     pub async fn finish(self) -> anyhow::Result<(Outcomes, Vec<anyhow::Error>)> {
+        // Whoever waits for it still waits in vain.
+        drop(self.may_open);
         let talk = self.talk.finish().await;
         let mut failures = Failures::default();
         let mut crowds = Vec::new();
@@ -174,6 +187,11 @@ impl Cast {
             Err(error) => Err(error),
         }
     }
+}
+
+/// Waits until sessions may be opened.
+async fn allowed(mut may_open: watch::Receiver<bool>) -> Result<(), GivenUp> {
+    may_open.wait_for(|may| *may).await.map(drop).map_err(|_| GivenUp)
 }
 
 /// Why parts have failed.

@@ -29,6 +29,8 @@ pub struct Gathered {
     pub timing: Timing,
     pub capacity: Capacity,
     pub costs: Costs,
+    /// The capacity that was measured after the run.
+    pub capacity_after: Option<Capacity>,
     pub outcomes: Outcomes,
     /// The node's own postures; empty: nobody could ask it.
     pub postures: Postures,
@@ -112,6 +114,13 @@ impl Gathered {
             ));
         }
         notes.extend(self.back());
+        notes.extend(self.capacity_after.map(|after| {
+            let before = &self.capacity;
+            format!(
+                "Before the run the server could do {:.0} messages or {:.0} logins a second, after it {:.0} or {:.0}.",
+                before.messages_per_s, before.logins_per_s, after.messages_per_s, after.logins_per_s
+            )
+        }));
         for crowd in &self.outcomes.crowds {
             let late = crowd.lateness.p99_ms_of_all().unwrap_or_default();
             notes.push(format!("The driver's thread of a crowd was late by {late:.1} ms (p99) itself."));
@@ -168,13 +177,14 @@ impl Gathered {
             driver_lateness_p99_ms: self.outcomes.talk.lateness_by_phase.p99_ms_of_all(),
             driver_lateness_ms: self.outcomes.talk.lateness_by_phase.p99_ms(),
             capacity: self.capacity,
+            capacity_after: self.capacity_after,
             figures: BTreeMap::new(),
             checks: Vec::new(),
             verdict: Verdict::Invalid,
         };
         summary.figures = self.figures(&summary, tally, posture.changes);
         summary.checks = thresholds::checks(&summary.figures, &plan.scenario.limits);
-        summary.invalid_because = validity::doubts(self, &plan.scenario.events, &p99);
+        summary.invalid_because = validity::doubts(self, &plan.scenario, &p99);
         summary.valid = summary.invalid_because.is_empty();
         summary.verdict = verdict(summary.valid, &summary.checks);
         summary

@@ -7,8 +7,8 @@ use std::time::Instant;
 use buslane_shared::wire::Posture;
 
 use super::gathered::Gathered;
-use crate::storm::result::ByPhase;
-use crate::storm::scenario::Event;
+use crate::storm::result::{ByPhase, Capacity};
+use crate::storm::scenario::{Event, Scenario};
 use crate::storm::timing::{Phase, Timing};
 
 /// The driver may be late by this share of what it reports, at the 99th percentile of each phase; beyond it the run says nothing
@@ -19,8 +19,16 @@ const LATENESS_SHARE_MAX: f64 = 0.5;
 /// A storm whose clients begin later than this (99th percentile) is another storm than the one that was planned.
 const STARTED_LATE_MS_MAX: f64 = 1_000.0;
 
-/// Why a run says nothing about the server. `events`: what was to be done to it; `p99`: what the run reports of conversations.
-pub fn doubts(run: &Gathered, events: &[Event], p99: &ByPhase) -> Vec<String> {
+/// A machine whose speed changes by more than this factor while a run lasts makes another load of a multiple of the capacity.
+const CHANGE_MAX: f64 = 1.25;
+
+/// Figures that are reckoned by what the server can do: in messages, and in logins.
+const OF_MESSAGES: [&str; 1] = ["goodput_of_capacity"];
+const OF_LOGINS: [&str; 3] = ["logins_of_possible", "back_ratio", "bg_floor_kept"];
+
+/// Why a run says nothing about the server. `p99`: what the run reports of conversations.
+pub fn doubts(run: &Gathered, scenario: &Scenario, p99: &ByPhase) -> Vec<String> {
+    let events = &scenario.events;
     let mut why = Vec::new();
     if let Some(early) = &run.ended_early {
         why.push(early.clone());
@@ -61,8 +69,27 @@ pub fn doubts(run: &Gathered, events: &[Event], p99: &ByPhase) -> Vec<String> {
             )
         }));
     }
+    if let Some(after) = &run.capacity_after {
+        why.extend(changed(&run.capacity, after, |figure| scenario.limits.contains_key(figure)));
+    }
     why.extend(run.notes.iter().cloned());
     why
+}
+
+/// What the server can do that was another thing after the run than before it, where a limit depends on it.
+fn changed(before: &Capacity, after: &Capacity, is_limited: impl Fn(&str) -> bool) -> Option<String> {
+    let rows = [
+        ("messages", before.messages_per_s, after.messages_per_s, &OF_MESSAGES[..]),
+        ("logins", before.logins_per_s, after.logins_per_s, &OF_LOGINS[..]),
+    ];
+    let (what, before, after, _) = rows.into_iter().find(|(_, before, after, figures)| {
+        figures.iter().any(|figure| is_limited(figure))
+            && before.max(*after) > CHANGE_MAX * before.min(*after)
+    })?;
+    Some(format!(
+        "the machine changed its speed: the server could do {before:.0} {what} a second before the run and {after:.0} after it, and \
+         a limit is set in multiples of that"
+    ))
 }
 
 /// Parts of the storm that were planned and of which nothing came: what held without them says nothing.
@@ -132,6 +159,22 @@ mod tests {
         assert_eq!(driver_late(&late(Some(0.6), Some(1.2), None), &reported).len(), 2);
         assert_eq!(began_late(&late(Some(10.0), Some(1_000.0), None)), None);
         assert_eq!(began_late(&late(Some(1_001.0), Some(3_000.0), None)), Some(("storm", 3_000.0)));
+    }
+
+    #[test]
+    fn a_machine_that_changes_its_speed_spoils_what_depends_on_it() {
+        let capacity =
+            |messages_per_s, logins_per_s| Capacity { processors: 1.0, logins_per_s, messages_per_s };
+        let before = capacity(10_000.0, 2_000.0);
+        let doubt = |after, limit: &str| changed(&before, &after, |figure| figure == limit);
+        assert_eq!(doubt(capacity(8_100.0, 2_400.0), "goodput_of_capacity"), None);
+        assert_eq!(doubt(capacity(7_900.0, 2_000.0), "logins_of_possible"), None);
+        assert_eq!(doubt(capacity(7_900.0, 1_000.0), "fg_p99_ratio"), None);
+        let messages = doubt(capacity(12_600.0, 2_000.0), "goodput_of_capacity").unwrap();
+        assert!(messages.contains("10000 messages a second before the run and 12600 after"), "{messages}");
+        for limit in OF_LOGINS {
+            assert!(doubt(capacity(10_000.0, 1_500.0), limit).unwrap().contains("2000 logins"));
+        }
     }
 
     #[test]

@@ -348,6 +348,7 @@ fn summary(nature: &Nature) -> Summary {
         driver_lateness_p99_ms: Some(0.09),
         driver_lateness_ms: ByPhase { quiet: Some(0.08), storm: Some(0.1), after: Some(0.08) },
         capacity: Capacity { processors: 1.0, logins_per_s: 2_230.0, messages_per_s: 17_800.0 },
+        capacity_after: None,
         figures,
         checks,
         verdict: if pass { Verdict::Pass } else { Verdict::Fail },
