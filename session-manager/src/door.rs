@@ -130,6 +130,9 @@ fn patience(limit: Duration, handshakes: usize, handshakes_max: usize) -> Durati
     limit.mul_f64((2.0 * free).powi(2).clamp(PATIENCE_MIN, 1.0))
 }
 
+/// Whoever was let through by the screen and is not at the door after this time does not come.
+const EXPECTED_FOR: Duration = Duration::from_millis(100);
+
 /// An address and whether it was validated.
 type Origin = (IpAddr, bool);
 
@@ -299,7 +302,11 @@ impl Door {
                 incoming = self.endpoint.accept() => incoming,
                 () = std::future::ready(()) => {
                     self.watch.under_way.nobody_waits();
-                    self.endpoint.accept().await
+                    // What the stack throws away wakes nobody here.
+                    match tokio::time::timeout(EXPECTED_FOR, self.endpoint.accept()).await {
+                        Ok(incoming) => incoming,
+                        Err(_) => continue,
+                    }
                 }
             };
             let Some(incoming) = incoming else { return };
@@ -462,6 +469,24 @@ mod tests {
         assert_ne!(network("2001:db8:1:2::"), network("2001:db8:1:3::"));
         assert_eq!(network("::ffff:192.0.2.1"), network("192.0.2.1"));
         assert_ne!(network("192.0.2.1"), network("192.0.2.2"));
+    }
+
+    /// A burst is looked at as a whole before the first of it is at the door.
+    #[test]
+    fn whoever_is_on_the_way_from_the_screen_has_a_place() {
+        let under_way = UnderWay::new(&Bounds { handshakes_max: 4, ..Bounds::default() }, Lane::Wake);
+        under_way.arrived();
+        let seen = [(); 5].map(|()| {
+            let places = under_way.places();
+            under_way.expect();
+            places
+        });
+        assert_eq!(seen, [Places::Free, Places::Free, Places::Free, Places::ForSlots, Places::None]);
+        under_way.arrived();
+        under_way.arrived();
+        assert_eq!(under_way.places(), Places::ForSlots);
+        under_way.nobody_waits();
+        assert_eq!(under_way.places(), Places::Free, "the stack has thrown them away");
     }
 
     #[test]

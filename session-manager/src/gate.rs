@@ -163,7 +163,7 @@ impl Gate {
         self.start + Duration::from_nanos(at)
     }
 
-    /// When a promised time is, as a wait from now.
+    /// When this is, since the gate began.
     pub(crate) fn nanos(&self, at: Instant) -> Nanos {
         u64::try_from(at.saturating_duration_since(self.start).as_nanos()).unwrap_or(u64::MAX)
     }

@@ -143,7 +143,7 @@ pub const METRICS: &[Metric] = &[
     Metric::counter(
         "buslane_session_manager_held_total",
         &["port"],
-        "First packets that were kept until the slot of their sender, because it was near, in place of an answer",
+        "Hellos that were kept for a slot or a place that was near, in place of an answer",
     ),
     Metric::gauge(
         "buslane_session_manager_handshakes_in_flight",

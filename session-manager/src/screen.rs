@@ -299,7 +299,17 @@ impl Screen for Wake {
             places,
             came: first.can_be_held.then(|| watch.gate.nanos(first.held_since.unwrap_or(now))),
         };
-        let slot_of = |mark: &Mark, places| Comer { ask: Ask::Slot, places, ..ask(Some(mark)) };
+        // Whoever waits for a place keeps his promise. What he shows is read again at the door, so where it is late by now he is told at once
+        // when to come, with what is good then.
+        let waits = |mark: &Mark| {
+            let known = ask(Some(mark));
+            Comer {
+                ask: Ask::Slot,
+                places: Places::None,
+                came: known.came.filter(|_| at_hand.is_some()),
+                ..known
+            }
+        };
         let (mark, who) = match &recalled {
             // His part of the rate was used up when he was let in, so all that he needs is a place. What he sends from now on belongs to
             // his handshake, unless the door finds no place again.
@@ -313,12 +323,10 @@ impl Screen for Wake {
             // A slot that is good still is what it says.
             Recalled::Waits(_) if at_hand.is_some() => (at_hand, ask(at_hand)),
             // If his slot is late, it is only because there was no place for him, or because he has not heard so: he waits, with another.
-            Recalled::Ignored(Some(before)) | Recalled::Waits(before) => {
-                (Some(before), slot_of(before, Places::None))
-            }
-            // What he has come with says which places are his.
-            Recalled::Due(mark) if ask(Some(mark)).has_place() => (Some(mark), slot_of(mark, Places::Free)),
-            Recalled::Due(mark) => (Some(mark), slot_of(mark, Places::None)),
+            Recalled::Ignored(Some(before)) | Recalled::Waits(before) => (Some(before), waits(before)),
+            // His promise is in the books, and is good for one login, with however many passes he has come.
+            Recalled::Due(mark) if at_hand.is_some() => (Some(mark), ask(Some(mark))),
+            Recalled::Due(mark) => (Some(mark), waits(mark)),
             Recalled::Ignored(None) | Recalled::Stranger | Recalled::As(_) => (at_hand, ask(at_hand)),
         };
         if who.ask == Ask::Slot && !who.has_place() && watch.begun.lock().is_waiting(mark, now) {
@@ -346,7 +354,12 @@ impl Screen for Wake {
                 let due = watch.gate.instant(at);
                 // Whoever is held again is still the same one.
                 watch.counters.held.increment(u64::from(first.held_since.is_none()));
-                watch.begun.lock().add(first, mark, Became::Held { due }, now);
+                watch.begun.lock().add(
+                    first,
+                    mark,
+                    Became::Held { due, since: first.held_since.unwrap_or(now) },
+                    now,
+                );
                 return Passage::Hold(due);
             }
             Verdict::Defer(grant) => {

@@ -102,8 +102,12 @@ impl Screened {
         if held_since.is_none() {
             self.heard.on_first(long.to);
         }
-        let first =
-            FirstPacket { id: long.to, from: meta.addr, can_be_held: self.held.has_room(), held_since };
+        let first = FirstPacket {
+            id: long.to,
+            from: meta.addr,
+            can_be_held: self.held.has_room(datagram.len()),
+            held_since,
+        };
         match self.screen.judge(&first) {
             Passage::Through => !is_farewell(datagram, &long),
             Passage::Drop => false,

@@ -14,8 +14,11 @@ use parking_lot::Mutex;
 use quinn::udp::RecvMeta;
 use tokio::time::{Instant, Sleep, sleep_until};
 
-/// Packets that are kept at one port: 10 MB, the hellos of a second at 4,000 of them.
+/// Packets that are kept at one port: 10 MB, the hellos of a second at 4,000 of them in two packets each.
 pub(super) const HELD_MAX: usize = 8_192;
+
+/// The longest packet that is kept: what a network carries in one piece.
+const HELD_BYTES_MAX: usize = 1_500;
 
 /// Those of one port.
 #[derive(Default)]
@@ -39,15 +42,15 @@ struct Packet {
 }
 
 impl Held {
-    /// Whether there is room for one more.
-    pub(super) fn has_room(&self) -> bool {
-        self.waiting.lock().packets.len() < HELD_MAX
+    /// Whether there is room for one more, of so many bytes.
+    pub(super) fn has_room(&self, bytes: usize) -> bool {
+        bytes <= HELD_BYTES_MAX && self.waiting.lock().packets.len() < HELD_MAX
     }
 
     /// Keeps a packet that came then, if there is room.
     pub(super) fn keep(&self, datagram: &[u8], meta: &RecvMeta, came: Instant, until: Instant) {
         let waiting = &mut *self.waiting.lock();
-        if waiting.packets.len() < HELD_MAX {
+        if datagram.len() <= HELD_BYTES_MAX && waiting.packets.len() < HELD_MAX {
             waiting.kept += 1;
             let packet = Packet { datagram: datagram.into(), meta: *meta, came };
             waiting.packets.insert((until, waiting.kept), packet);
@@ -154,13 +157,15 @@ mod tests {
     async fn no_more_are_kept_than_there_is_room_for() {
         let (held, now) = (Held::default(), Instant::now());
         for _ in 0..HELD_MAX {
-            assert!(held.has_room());
+            assert!(held.has_room(1_500) && !held.has_room(1_501));
             held.keep(&[0; 10], &meta(10), now, now);
         }
-        assert!(!held.has_room());
+        assert!(!held.has_room(10));
         held.keep(&[1; 10], &meta(10), now, now);
         assert_eq!(held.waiting.lock().packets.len(), HELD_MAX);
         taken(&held, now, 10);
-        assert!(held.has_room());
+        assert!(held.has_room(10));
+        held.keep(&[1; 1_501], &meta(10), now, now);
+        assert_eq!(held.waiting.lock().packets.len(), HELD_MAX - 2, "there were two buffers");
     }
 }

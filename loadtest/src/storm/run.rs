@@ -191,13 +191,12 @@ pub async fn run(
     {
         notes.push(format!("the server did not stop in order: {error:#}"));
     }
-    let mut capacity_after = None;
+    let (mut capacity_after, mut remarks) = (None, Vec::new());
     if plan.capacity.is_none() && ended_early.is_none() {
         progress(Progress::Step("measuring once more what this server can do"));
         match unless_stopped(&stop, calibration(plan)).await {
             Ok((after, _)) => capacity_after = Some(allowed(after, &plan.scenario.settings)),
-            Err(_) if stop.is_cancelled() => {}
-            Err(error) => notes.push(format!("what the server can do was not measured again: {error:#}")),
+            Err(error) => remarks.push(format!("What the server can do was not measured again: {error:#}")),
         }
     }
     let gathered = Gathered {
@@ -205,6 +204,7 @@ pub async fn run(
         capacity,
         costs,
         capacity_after,
+        remarks,
         outcomes,
         postures,
         marks,

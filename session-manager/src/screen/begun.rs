@@ -17,6 +17,9 @@ const HANDSHAKES_MAX: usize = 32 * 1024;
 /// Packets with the client's own first id that one handshake can need, those that were lost included.
 const PACKETS_MAX: u8 = 32;
 
+/// Within this time all packets of a hello have come; a client that has heard nothing sends them again after 450 ms or more.
+const HELLO_WITHIN: Duration = Duration::from_millis(300);
+
 /// Packets in which a client says hello.
 const HELLO_PACKETS_MAX: u8 = 4;
 
@@ -51,8 +54,8 @@ pub(super) enum Became {
     Told { put_off: PutOff, said: Instant, due: Instant },
     /// He came in his time, and to tell him that there was no place was too much.
     Unheard,
-    /// His packets are held until then.
-    Held { due: Instant },
+    /// His packets, of which the first came at `since`, are held until then.
+    Held { due: Instant, since: Instant },
 }
 
 impl Became {
@@ -127,9 +130,11 @@ impl Begun {
             _ if known.packets > PACKETS_MAX => Recall::Enough,
             Became::Ignored => Recall::Ignored(known.mark),
             Became::LetIn => Recall::GoesOn,
-            // However often he sends his hello before its time, it is kept once.
-            Became::Held { due } if now < *due && known.packets > HELLO_PACKETS_MAX => Recall::Enough,
-            Became::Held { due } if now < *due => Recall::Held(*due),
+            // However often he sends his hello before its time, it is kept once: what comes later than the rest of it is a copy.
+            Became::Held { due, since } if now < *due => {
+                let is_copy = known.packets > HELLO_PACKETS_MAX || now >= *since + HELLO_WITHIN;
+                if is_copy && first.held_since.is_none() { Recall::Enough } else { Recall::Held(*due) }
+            }
             Became::Held { .. } => known.mark.map_or(Recall::Nothing, Recall::Due),
             Became::Unheard => slot.map_or(Recall::Nothing, Recall::Waits),
             // His time has come, and he comes as before.
@@ -314,7 +319,7 @@ mod tests {
     fn who_is_held_is_let_in_when_his_time_has_come() {
         let now = Instant::now();
         let (mut begun, due) = (Begun::new(LIMIT, now), now + Duration::from_millis(200));
-        begun.add(&packet(b"one", 1), Some(&MARK), Became::Held { due }, now);
+        begun.add(&packet(b"one", 1), Some(&MARK), Became::Held { due, since: now }, now);
         assert_eq!(begun.look(&packet(b"one", 1), now), Recall::Held(due), "the second half of his hello");
         assert_eq!(begun.look(&packet(b"one", 2), now), Recall::Elsewhere);
         let released = FirstPacket { held_since: Some(now), ..packet(b"one", 1) };
@@ -323,9 +328,19 @@ mod tests {
         }
         begun.add(&packet(b"one", 1), Some(&MARK), Became::LetIn, due);
         assert_eq!(begun.look(&packet(b"one", 1), due), Recall::GoesOn);
-        begun.add(&packet(b"two", 1), Some(&MARK), Became::Held { due }, now);
+        begun.add(&packet(b"two", 1), Some(&MARK), Became::Held { due, since: now }, now);
         let held = (0..10).filter(|_| begun.look(&packet(b"two", 1), now) == Recall::Held(due)).count();
         assert_eq!(held, usize::from(HELLO_PACKETS_MAX) - 1);
+        let due = now + 3 * HELLO_WITHIN;
+        begun.add(&packet(b"three", 1), Some(&MARK), Became::Held { due, since: now }, now);
+        let copied = now + HELLO_WITHIN;
+        assert_eq!(begun.look(&packet(b"three", 1), copied), Recall::Enough, "a copy of what is here");
+        let released = FirstPacket { held_since: Some(now), ..packet(b"three", 1) };
+        assert_eq!(
+            begun.look(&released, copied),
+            Recall::Held(due),
+            "the second half, when the first is held again"
+        );
     }
 
     /// Whoever is known must not be taken for what he was before because others came.

@@ -4,7 +4,7 @@
 //! they said. A bucket holds the rate that the node can take. Whoever returns in his slot is admitted whatever the bucket
 //! says: his place was promised. Others take what is left over, and otherwise get a slot behind all that were given before,
 //! or the one that they were told already, so nobody gains by asking often. Whoever has a mark and a slot that is near is held until then and
-//! told nothing: to come a second time costs both ends more than it costs to keep a packet. Answers are bounded too: beyond [`ANSWER_SHARE`] of
+//! told nothing: to come a second time costs both ends more than to keep a packet. Answers are bounded too: beyond [`ANSWER_SHARE`] of
 //! the processors, silence.
 
 use super::rate::{LoginRate, Window};
@@ -112,7 +112,7 @@ pub enum Verdict {
     Admit,
     /// Come back then.
     Defer(Grant),
-    /// Nothing is said: his packet is held, and he is let in at this time, as with a slot.
+    /// Nothing is said: his packet is held until this time, which is his in the books, and judged again then.
     Hold(Nanos),
     /// There is no place within the horizon: come back some time.
     Later,
@@ -200,6 +200,7 @@ impl Logins {
             return Verdict::Admit;
         }
         if ask != Ask::Stranger && self.next(asker, now).is_some_and(|at| at <= hold_until) {
+            self.turned_away += SILENCE_COST;
             return match self.defer(now, asker, random) {
                 Verdict::Defer(grant) => Verdict::Hold(grant.at),
                 other => other,
@@ -236,6 +237,7 @@ impl Logins {
         };
         let soon = now.saturating_add(moment(random) / MOMENT_HELD);
         if soon <= hold_until {
+            self.turned_away += SILENCE_COST;
             return Some(Verdict::Hold(soon));
         }
         let may_answer = self.may_answer(now);
@@ -436,9 +438,12 @@ mod tests {
         );
         let pass = Comer { ask: Ask::Pass, ..full };
         assert_eq!(logins.decide(at, pass, Posture::Normal, 0), Verdict::Hold(at + MOMENT / MOMENT_HELD));
-        let due = Comer { ask: Ask::Slot, ..who };
-        assert_eq!(logins.decide(at, due, Posture::Normal, 0), Verdict::Admit);
-        assert!(!logins.redeem(Asker::from_bits(7), at), "his promise is kept, and good for one login");
+        // He has come with two passes.
+        assert_eq!(logins.decide(at, who, Posture::Normal, 0), Verdict::Admit);
+        let Verdict::Hold(next) = logins.decide(at, who, Posture::Normal, 0) else {
+            panic!("one promise is one login")
+        };
+        assert!(next > at, "behind all that were given before");
     }
 
     #[test]

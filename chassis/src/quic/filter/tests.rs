@@ -130,7 +130,8 @@ async fn who_is_held_comes_in_at_his_time_without_coming_again() {
     assert!(begun.elapsed() >= hold, "{:?}", begun.elapsed());
     assert_eq!(client.stats().path.lost_packets, 0, "nothing was sent twice");
     // Each packet of his hello is asked for when it comes and when its time has come.
-    assert_eq!(world.screen.asked.load(Ordering::Relaxed) % 2, 0);
+    let asked = world.screen.asked.load(Ordering::Relaxed);
+    assert!([2, 4].contains(&asked), "{asked}: his hello is one packet or two");
 }
 
 #[tokio::test]

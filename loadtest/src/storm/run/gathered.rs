@@ -31,6 +31,8 @@ pub struct Gathered {
     pub costs: Costs,
     /// The capacity that was measured after the run.
     pub capacity_after: Option<Capacity>,
+    /// What is to be known and leaves the run valid.
+    pub remarks: Vec<String>,
     pub outcomes: Outcomes,
     /// The node's own postures; empty: nobody could ask it.
     pub postures: Postures,
@@ -114,6 +116,7 @@ impl Gathered {
             ));
         }
         notes.extend(self.back());
+        notes.extend(self.remarks.iter().cloned());
         notes.extend(self.capacity_after.map(|after| {
             let before = &self.capacity;
             format!(

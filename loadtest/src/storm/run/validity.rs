@@ -19,7 +19,7 @@ const LATENESS_SHARE_MAX: f64 = 0.5;
 /// A storm whose clients begin later than this (99th percentile) is another storm than the one that was planned.
 const STARTED_LATE_MS_MAX: f64 = 1_000.0;
 
-/// A machine whose speed changes by more than this factor while a run lasts makes another load of a multiple of the capacity.
+/// A machine whose speed changes by more than this factor while a run lasts spoils the figures that are reckoned by what the server can do.
 const CHANGE_MAX: f64 = 1.25;
 
 /// Figures that are reckoned by what the server can do: in messages, and in logins.
