@@ -17,7 +17,7 @@ const HANDSHAKES_MAX: usize = 32 * 1024;
 /// Packets with the client's own first id that one handshake can need, those that were lost included.
 const PACKETS_MAX: u8 = 32;
 
-/// Within this time all packets of a hello have come; a client that has heard nothing sends them again after 450 ms or more.
+/// Within this time all packets of a hello have come; a client that has heard nothing sends them again after 450 ms (the SDK) or more.
 const HELLO_WITHIN: Duration = Duration::from_millis(300);
 
 /// Packets in which a client says hello.

@@ -233,7 +233,8 @@ async fn who_has_not_long_to_wait_is_held() {
     let held = || metric("buslane_session_manager_held_total{port=\"wake\"} ");
     let before = held();
     let mut config = config();
-    config.overload.background.logins_per_s_max = 5;
+    config.overload.background.logins_per_s_max = 10;
+    config.overload.background.hold_ms_max = 400;
     let stand = Stand::with(config).await;
     let coming = async {
         for n in 0.. {

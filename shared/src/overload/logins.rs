@@ -386,10 +386,12 @@ mod tests {
     #[test]
     fn who_has_not_long_to_wait_is_held_and_the_others_are_told_when_to_come() {
         let who = Comer { came: Some(0), ..comer(Ask::Resume) };
+        let mut settings = Background { hold_ms_max: 400, ..Background::default() };
         let mut logins = logins();
+        logins.reconfigure(&settings);
         let [admitted, deferred, .., held] = many_of(&mut logins, 3_000, 0, who, Posture::Normal);
         assert!((195..=205).contains(&admitted), "100 ms of the rate: {admitted}");
-        assert!((1_650..=1_750).contains(&held), "900 ms of 1,900 a second, but for the lead: {held}");
+        assert!((700..=760).contains(&held), "400 ms of 1,900 a second, but for the lead: {held}");
         assert_eq!(admitted + deferred + held, 3_000);
         for who in [comer(Ask::Stranger), comer(Ask::Pass)] {
             let [.., held] = many_of(&mut logins, 10, 0, who, Posture::Normal);
@@ -400,16 +402,16 @@ mod tests {
             matches!(logins.decide(0, full, Posture::Normal, 0), Verdict::Defer(_)),
             "nor where it is full"
         );
-        let late = Comer { came: Some(4_050 * MS), ..comer(Ask::Resume) };
+        let late = Comer { came: Some(4_550 * MS), ..comer(Ask::Resume) };
         many(&mut logins, 205, 4_900 * MS, Ask::Pass, Posture::Normal);
         let [.., held] = many_of(&mut logins, 100, 4_900 * MS, late, Posture::Normal);
-        assert!((25..=60).contains(&held), "50 ms are left to those who came 850 ms ago: {held}");
-        let mut settings = Background { hold_ms_max: 0, ..Background::default() };
+        assert!((25..=60).contains(&held), "50 ms are left to those who came 350 ms ago: {held}");
+        settings.hold_ms_max = 0;
         logins.reconfigure(&settings);
         let who = Comer { came: Some(9_000 * MS), ..who };
         let [.., held] = many_of(&mut logins, 10, 9_000 * MS, who, Posture::Emergency);
         assert_eq!(held, 0, "nobody is");
-        settings.hold_ms_max = 900;
+        settings.hold_ms_max = 400;
         logins.reconfigure(&settings);
         many(&mut logins, 250, 9_000 * MS, Ask::Pass, Posture::Normal);
         let [.., held] = many_of(&mut logins, 10, 9_000 * MS, who, Posture::Normal);
@@ -432,7 +434,7 @@ mod tests {
             "there is no place yet"
         );
         assert_eq!(
-            logins.decide(870 * MS, full, Posture::Normal, 0),
+            logins.decide(190 * MS, full, Posture::Normal, 0),
             Verdict::Wait,
             "he has been held for long"
         );

@@ -240,9 +240,9 @@ impl Default for Times {
     }
 }
 
-/// A client that has heard nothing sends its first packet again after a second (RFC 9002, 6.2.2), that of the SDK after 450 ms and 1.35 s: a copy
-/// is dropped, but longer than this nobody is to wait for an answer.
-const HOLD_MS_MAX: u32 = 900;
+/// A client of the SDK that has heard nothing sends its hello again after 450 ms, others after a second (RFC 9002, 6.2.2): whoever is held is
+/// to be let in before.
+const HOLD_MS_MAX: u32 = 400;
 
 /// How background is let in.
 #[derive(Debug, Clone, Copy, PartialEq, Deserialize, Serialize)]
@@ -273,7 +273,7 @@ impl Default for Background {
             slot_fill: 0.95,
             slot_tolerance_ms: 1_000,
             slot_horizon_ms: 300_000,
-            hold_ms_max: 900,
+            hold_ms_max: 200,
             logins_per_s_max: 100_000,
         }
     }
@@ -408,7 +408,7 @@ impl Settings {
             return complain("background.slot_horizon_ms", "write 1000 to 3600000");
         }
         if background.hold_ms_max > HOLD_MS_MAX {
-            return complain("background.hold_ms_max", "write at most 900");
+            return complain("background.hold_ms_max", "write at most 400");
         }
         if background.logins_per_s_max == 0 {
             return complain("background.logins_per_s_max", "write at least 1");
