@@ -243,7 +243,8 @@ async def in_flight(world: World):
     answers = await alice.ask_all(ops)
     over = [a.refusal for a in answers if a.HasField("refusal")]
     codes = {wire.code_name(r.code) for r in over}
-    # It is more than a person does, so where the server has nothing to spare it takes some of them for background's.
+    # It is more than a person does, so a server with nothing to spare may take some of them for background's. One run on a slow machine had
+    # another code than the first of these, and did not say which; any third one fails here and is named.
     assert codes <= {"too_many_in_flight", "busy"}, codes
     assert all(r.retryable and not r.maybe_applied for r in over)
     sequences = [a.receipt.seq for a in answers if a.HasField("receipt")]
