@@ -273,6 +273,7 @@ fn welcome(port: &Port, hello: &Verified, opened: &Opened) -> server_frame::Kind
     let class = node.load.knobs().classes.of(Protocol::Resume, presence.app_state());
     let passes = passes::make(&node.feed, &node.config.node, class, Asker::of(presence.device), now_ms);
     presence.on_passes(now_ms);
+    presence.on_told(advice.posture() == wire::Posture::Emergency);
     let valid_ms = u32::try_from(hello.expires_ms.saturating_sub(now_ms)).unwrap_or(u32::MAX);
     let resume = resume_token(port, hello, &opened.hold, now_ms);
     server_frame::Kind::Welcome(wire::Welcome {

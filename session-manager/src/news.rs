@@ -1,9 +1,9 @@
 //! Tells live sessions what the node's posture asks of them.
 //!
-//! Why it exists: in an emergency the clients' patience is the cheapest resource there is, so they are asked for it at once.
-//! Those that somebody looks at hear it first; all of them within about a second, because half a million answers at once would
-//! be a storm of our own. Only what changes what a client is to do is pushed: everything else rides on answers to pings. It
-//! must never end a session.
+//! Why it exists: in an emergency the clients' patience is the cheapest resource there is. Those that somebody looks at are told at
+//! once, all of them within about a second. The others hear it when they show next that they live: to tell one costs
+//! about what its patience saves in a minute, and to tell half a million in the moment in which all of them come back would be a storm of our own. It must never
+//! end a session.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -13,10 +13,11 @@ use bytes::Bytes;
 use prost::Message;
 use tokio::sync::watch;
 
+use crate::load::Load;
 use crate::node::Node;
 use crate::presence::Presence;
 
-/// In this time all sessions are told.
+/// In this time all whom somebody looks at are told.
 const SPREAD: Duration = Duration::from_secs(1);
 
 /// Parts of it.
@@ -47,21 +48,19 @@ fn asks_the_same(a: Posture, b: Posture) -> bool {
     (a == Posture::Emergency) == (b == Posture::Emergency)
 }
 
-/// Tells all sessions what this posture asks for. Ends early when they are to be told something else; a newer posture that asks for
-/// the same must not leave half of them untold.
+/// Tells the sessions that somebody looks at what this posture asks for. Ends early when they are to be told something else; a newer
+/// posture that asks for the same must not leave half of them untold.
 async fn tell(node: &Node, changes: &watch::Receiver<Posture>, told: Posture) {
-    let (mut sessions, others): (Vec<_>, Vec<_>) =
-        node.table.all().into_iter().partition(|presence| presence.app_state() == AppState::Foreground);
-    sessions.extend(others);
-    let [foreground, background] =
-        [AppState::Foreground, AppState::Background].map(|state| event(node.load.advice(state)));
+    let mut sessions = node.table.all();
+    sessions.retain(|presence| presence.app_state() == AppState::Foreground);
+    let event = event(node.load.advice(AppState::Foreground));
     let step = sessions.len().div_ceil(STEPS as usize).max(STEP_MIN);
     for part in sessions.chunks(step) {
         for presence in part {
-            tell_one(
-                presence,
-                if presence.app_state() == AppState::Foreground { &foreground } else { &background },
-            );
+            if presence.on_told(told == Posture::Emergency) {
+                // One whose mailbox is full is behind anyway, and hears what holds in the answer to its next ping.
+                let _ = presence.push(event.clone());
+            }
         }
         tokio::time::sleep(SPREAD / STEPS).await;
         if !asks_the_same(told, *changes.borrow()) {
@@ -70,9 +69,12 @@ async fn tell(node: &Node, changes: &watch::Receiver<Posture>, told: Posture) {
     }
 }
 
-fn tell_one(presence: &Presence, event: &Bytes) {
-    // One whose mailbox is full is behind anyway, and hears it with its next ping.
-    let _ = presence.push(event.clone());
+/// A session says something by itself: tells it what holds, if that is news to it.
+pub(crate) fn remind(load: &Load, presence: &Presence) {
+    let advice = load.advice(presence.app_state());
+    if presence.on_told(advice.posture() == Posture::Emergency) {
+        let _ = presence.push(event(advice));
+    }
 }
 
 fn event(advice: wire::Advice) -> Bytes {

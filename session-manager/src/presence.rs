@@ -30,7 +30,9 @@ use crate::trail::Trail;
 pub(crate) enum Farewell {
     /// An operator has ended it.
     Disconnected,
-    /// A newer session of the device, or a newer connection of this session.
+    /// Its client goes on with it on a newer connection, and has left this one.
+    Continued,
+    /// A newer session of the device.
     Replaced,
     /// The device lost its right.
     Revoked,
@@ -61,6 +63,8 @@ pub(crate) struct Presence {
     unread_ms: AtomicU32,
     /// Whether its connection is at the front port.
     at_front: AtomicBool,
+    /// Whether an emergency is what its client was told last.
+    told_emergency: AtomicBool,
     /// Whether it has one: what `post` says, for those who must not wait for it.
     connected: AtomicBool,
     /// Events of it that wait with the courier.
@@ -121,7 +125,7 @@ impl Farewell {
         match self {
             Self::Draining { .. } => 0,
             Self::Disconnected => 1,
-            Self::Replaced => 2,
+            Self::Continued | Self::Replaced => 2,
             Self::Revoked => 3,
         }
     }
@@ -149,6 +153,7 @@ impl Presence {
             rank: Mutex::default(),
             unread_ms: AtomicU32::new(0),
             at_front: AtomicBool::new(false),
+            told_emergency: AtomicBool::new(false),
             connected: AtomicBool::new(true),
             backlogged: AtomicU32::new(0),
             owes_behind: AtomicBool::new(false),
@@ -227,6 +232,11 @@ impl Presence {
     /// Whether its connection is at the front port.
     pub(crate) fn is_at_front(&self) -> bool {
         self.at_front.load(Ordering::Relaxed)
+    }
+
+    /// Its client is told whether it is an emergency. Whether that is news.
+    pub(crate) fn on_told(&self, is_emergency: bool) -> bool {
+        self.told_emergency.swap(is_emergency, Ordering::Relaxed) != is_emergency
     }
 
     /// Whether it has a connection; otherwise it waits for its client.
@@ -352,7 +362,7 @@ impl Hold {
     pub(crate) fn collect(&self, cx: &Context<'_>, out: &mut BytesMut, out_max: usize) -> Found {
         let mut post = self.presence.post.lock();
         if post.connections != self.connection {
-            return Found { events: 0, farewell: Some(Farewell::Replaced), registered: true };
+            return Found { events: 0, farewell: Some(Farewell::Continued), registered: true };
         }
         let farewell = post.farewell.take();
         let mut events = 0;

@@ -24,6 +24,7 @@ use crate::load::outcome::{Outcome, Reason};
 use crate::load::passes::{self, PASSES_EVERY_MS};
 use crate::load::seats::{Taken, Want};
 use crate::load::{Decision, Load, Ranked};
+use crate::news;
 use crate::node::{Node, Port};
 use crate::presence::Presence;
 
@@ -205,12 +206,14 @@ pub(crate) fn plan(
         Op::Ping(_) => {
             let class = class_here(port, protocol, presence);
             let answer = wire::Answer { id, result: Some(Answered::Pong(pong(port, presence))) };
+            news::remind(&port.node.load, presence);
             port.on_done_here(protocol, class, now.elapsed());
             Plan::Answer(answer)
         }
         Op::SetAppState(set) => {
             let class = class_here(port, protocol, presence);
             presence.set_app_state(set.state());
+            news::remind(&port.node.load, presence);
             presence.trail.note(port.node.load.clock.nanos(now), protocol, class, Outcome::Served);
             port.on_done_here(protocol, class, now.elapsed());
             Plan::Answer(wire::Answer { id, result: Some(Answered::Done(wire::Done {})) })

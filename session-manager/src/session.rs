@@ -273,6 +273,7 @@ impl Session {
         match found.farewell {
             None => {}
             Some(Farewell::Disconnected) => return Err(End::disconnected()),
+            Some(Farewell::Continued) => return Err(End::Silent(Code::Replaced)),
             Some(Farewell::Replaced) => return Err(End::of(Code::Replaced)),
             Some(Farewell::Revoked) => return Err(End::of(Code::Revoked)),
             Some(Farewell::Draining { within, retry_after }) => self.on_drain(now, within, retry_after),

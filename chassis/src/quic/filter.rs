@@ -109,10 +109,11 @@ impl Screened {
             held_since,
         };
         match self.screen.judge(&first) {
-            Passage::Through => !is_farewell(datagram, &long),
+            // A goodbye is not held.
+            Passage::Through => held_since.is_some() || !is_farewell(datagram, &long),
             Passage::Drop => false,
             Passage::Hold(until) => {
-                if !is_farewell(datagram, &long) {
+                if held_since.is_some() || !is_farewell(datagram, &long) {
                     self.held.keep(datagram, meta, held_since.unwrap_or_else(Instant::now), until);
                 }
                 false

@@ -24,7 +24,7 @@ pub(crate) enum End {
     ByClient,
     /// The server ends it, and says so.
     Told(Box<wire::GoAway>, Code),
-    /// The server ends it, and nobody would hear it.
+    /// The server ends it, and nobody would hear it: the close code says why.
     Silent(Code),
     /// One of its requests panicked at the desk.
     Broken,
