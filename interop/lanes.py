@@ -82,7 +82,8 @@ async def emergency(world: World):
     await waiting.enter(BACKGROUND)
     await world.server.ctl("emergency", "on", "--reason", "interop", "--for", "60s")
     try:
-        told = await lane.until(lambda: next((e.posture for e in lane.events if e.HasField("posture")), None))
+        postures = lambda: (e.posture for e in lane.events if e.HasField("posture"))
+        told = await lane.until(lambda: next((p for p in postures() if p.posture == common.POSTURE_EMERGENCY), None))
         assert told.posture == told.advice.posture == common.POSTURE_EMERGENCY
         assert told.advice.ping_interval_ms >= 2 * usual.ping_interval_ms
         assert told.advice.idle_limit_ms >= 2 * usual.idle_limit_ms and told.advice.receipt_batch_ms > 0

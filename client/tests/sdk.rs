@@ -252,12 +252,19 @@ async fn a_refusal_for_good_is_the_apps_business() {
 
 #[tokio::test]
 async fn replaced_and_revoked_end_the_client_and_nothing_is_tried_again() {
-    for code in [Code::Replaced, Code::Revoked] {
+    // By a word, or by the close code alone.
+    for (code, is_told) in
+        [(Code::Replaced, true), (Code::Revoked, true), (Code::Replaced, false), (Code::Revoked, false)]
+    {
         let server = Server::start();
         let alice = connected(options(&server, "alice")).await;
         server.world.lock().send_faults.push_back(SendFault::Ignore);
         let waits = alice.send(room(), "waits").await.unwrap();
-        server.frame("alice", &go_away(code, 0, false));
+        if is_told {
+            server.frame("alice", &go_away(code, 0, false));
+        } else {
+            server.close("alice", code);
+        }
         let state = until(&alice, |s| matches!(s, State::Closed { .. })).await;
         let State::Closed { reason: CloseReason::Refused(refused) } = state else { panic!("{state:?}") };
         assert_eq!(refused.code, code);

@@ -249,6 +249,17 @@ impl Load {
         Refusal::busy(Busy { class, level: level.number(), posture, slot: Bytes::new() }, retry_after_ms)
     }
 
+    /// What holds now.
+    pub(crate) fn posture(&self) -> wire::Posture {
+        self.stances.get().posture
+    }
+
+    /// Whether what holds has held for longer than a client is silent as a rule.
+    pub(crate) fn has_held_for_a_ping(&self) -> bool {
+        let held_ms = clock::unix_ms().saturating_sub(self.stances.get().since_ms);
+        held_ms >= u64::from(self.usual.ping_interval_ms)
+    }
+
     /// What a session in this app state is told now.
     pub(crate) fn advice(&self, app_state: wire::AppState) -> wire::Advice {
         let knobs = self.knobs.load();

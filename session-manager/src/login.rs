@@ -33,7 +33,7 @@ use crate::load::outcome::Outcome;
 use crate::load::passes;
 use crate::node::Port;
 use crate::outbound::Outbound;
-use crate::presence::Hold;
+use crate::presence::{Hold, Told};
 use crate::room::{self, Turned, defer};
 use crate::session::Session;
 use crate::table::Opened;
@@ -270,10 +270,11 @@ fn welcome(port: &Port, hello: &Verified, opened: &Opened) -> server_frame::Kind
     let now_ms = clock::unix_ms();
     let (node, presence) = (&port.node, &opened.hold.presence);
     let advice = node.load.advice(presence.app_state());
+    let word = Told::of(advice.posture());
+    opened.hold.on_welcome(word, || Told::of(node.load.posture()) == word);
     let class = node.load.knobs().classes.of(Protocol::Resume, presence.app_state());
     let passes = passes::make(&node.feed, &node.config.node, class, Asker::of(presence.device), now_ms);
     presence.on_passes(now_ms);
-    presence.on_told(advice.posture() == wire::Posture::Emergency);
     let valid_ms = u32::try_from(hello.expires_ms.saturating_sub(now_ms)).unwrap_or(u32::MAX);
     let resume = resume_token(port, hello, &opened.hold, now_ms);
     server_frame::Kind::Welcome(wire::Welcome {

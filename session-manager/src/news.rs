@@ -1,9 +1,9 @@
 //! Tells live sessions what the node's posture asks of them.
 //!
 //! Why it exists: in an emergency the clients' patience is the cheapest resource there is. Those that somebody looks at are told at
-//! once, all of them within about a second. The others hear it when they show next that they live: to tell one costs
-//! about what its patience saves in a minute, and to tell half a million in the moment in which all of them come back would be a storm of our own. It must never
-//! end a session.
+//! once, all of them within about a second. The others hear it when they say something next, and they ping at least: to tell one by
+//! itself costs about what its patience saves in a minute, and to tell half a million in the moment in which all of them come back
+//! would be a storm of our own. It must never end a session, and never leave one with an old word.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -15,7 +15,7 @@ use tokio::sync::watch;
 
 use crate::load::Load;
 use crate::node::Node;
-use crate::presence::Presence;
+use crate::presence::{Presence, Told};
 
 /// In this time all whom somebody looks at are told.
 const SPREAD: Duration = Duration::from_secs(1);
@@ -29,10 +29,10 @@ const STEP_MIN: usize = 256;
 /// Tells every change; never returns, its owner stops it.
 pub(crate) async fn run(node: Arc<Node>) {
     let mut changes = node.load.stances.changes();
-    let mut told = Posture::Normal;
+    let (mut told, mut in_between) = (Posture::Normal, false);
     loop {
         let posture = *changes.borrow_and_update();
-        if asks_the_same(told, posture) {
+        if asks_the_same(told, posture) && !in_between {
             if changes.changed().await.is_err() {
                 return;
             }
@@ -40,6 +40,8 @@ pub(crate) async fn run(node: Arc<Node>) {
         }
         told = posture;
         tell(&node, &changes, told).await;
+        // Who said something in between may know of what is over again.
+        in_between = changes.has_changed().unwrap_or(false);
     }
 }
 
@@ -52,15 +54,15 @@ fn asks_the_same(a: Posture, b: Posture) -> bool {
 /// posture that asks for the same must not leave half of them untold.
 async fn tell(node: &Node, changes: &watch::Receiver<Posture>, told: Posture) {
     let mut sessions = node.table.all();
-    sessions.retain(|presence| presence.app_state() == AppState::Foreground);
-    let event = event(node.load.advice(AppState::Foreground));
+    // Who has no connection is told with the welcome of the next one.
+    sessions.retain(|presence| presence.app_state() == AppState::Foreground && presence.is_connected());
+    let advice = node.load.advice(AppState::Foreground);
+    let word = Told::of(advice.posture());
+    let event = event(advice);
     let step = sessions.len().div_ceil(STEPS as usize).max(STEP_MIN);
     for part in sessions.chunks(step) {
         for presence in part {
-            if presence.on_told(told == Posture::Emergency) {
-                // One whose mailbox is full is behind anyway, and hears what holds in the answer to its next ping.
-                let _ = presence.push(event.clone());
-            }
+            presence.tell(word, event.clone(), || Told::of(node.load.posture()) == word);
         }
         tokio::time::sleep(SPREAD / STEPS).await;
         if !asks_the_same(told, *changes.borrow()) {
@@ -71,9 +73,19 @@ async fn tell(node: &Node, changes: &watch::Receiver<Posture>, told: Posture) {
 
 /// A session says something by itself: tells it what holds, if that is news to it.
 pub(crate) fn remind(load: &Load, presence: &Presence) {
+    if presence.was_told(Told::of(load.posture())) {
+        return;
+    }
     let advice = load.advice(presence.app_state());
-    if presence.on_told(advice.posture() == Posture::Emergency) {
-        let _ = presence.push(event(advice));
+    let word = Told::of(advice.posture());
+    presence.tell(word, event(advice), || Told::of(load.posture()) == word);
+}
+
+/// A session says only that it has taken over its events: tells it what holds once those that ping have heard it. Many are told nothing
+/// but what others write, and all of those at once would be a storm of our own too.
+pub(crate) fn remind_late(load: &Load, presence: &Presence) {
+    if load.has_held_for_a_ping() {
+        remind(load, presence);
     }
 }
 

@@ -5,7 +5,7 @@
 //! across an await, and whoever pushes must never wait for whoever reads.
 
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, AtomicI32, AtomicU32, AtomicU64, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicI32, AtomicU8, AtomicU32, AtomicU64, Ordering};
 use std::task::{Context, Waker};
 use std::time::Duration;
 
@@ -45,6 +45,25 @@ pub(crate) enum Farewell {
     },
 }
 
+/// What a client was told last of the posture.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[repr(u8)]
+pub(crate) enum Told {
+    /// Perhaps something else than it believes.
+    Unknown,
+    /// That it is as usual.
+    Usual,
+    /// That it is an emergency.
+    Emergency,
+}
+
+impl Told {
+    /// That it is this posture.
+    pub(crate) fn of(posture: wire::Posture) -> Self {
+        if posture == wire::Posture::Emergency { Self::Emergency } else { Self::Usual }
+    }
+}
+
 /// A session in the table.
 #[derive(Debug)]
 pub(crate) struct Presence {
@@ -63,8 +82,8 @@ pub(crate) struct Presence {
     unread_ms: AtomicU32,
     /// Whether its connection is at the front port.
     at_front: AtomicBool,
-    /// Whether an emergency is what its client was told last.
-    told_emergency: AtomicBool,
+    /// What its client was told last of the posture; written under the lock of `post`, so that it is the last word there.
+    told: AtomicU8,
     /// Whether it has one: what `post` says, for those who must not wait for it.
     connected: AtomicBool,
     /// Events of it that wait with the courier.
@@ -94,6 +113,8 @@ struct Post {
     connections: u64,
     /// Whether the newest connection is there.
     held: bool,
+    /// A word about the posture may be among its events.
+    has_word: bool,
     waker: Option<Waker>,
     farewell: Option<Farewell>,
     /// The backend knows of the session: what is committed from then on is delivered to it.
@@ -153,7 +174,7 @@ impl Presence {
             rank: Mutex::default(),
             unread_ms: AtomicU32::new(0),
             at_front: AtomicBool::new(false),
-            told_emergency: AtomicBool::new(false),
+            told: AtomicU8::new(Told::Unknown as u8),
             connected: AtomicBool::new(true),
             backlogged: AtomicU32::new(0),
             owes_behind: AtomicBool::new(false),
@@ -163,10 +184,11 @@ impl Presence {
         Hold { presence: Arc::new(presence), connection: 1 }
     }
 
-    /// A new connection continues the session; an older one that is still there is told.
+    /// A new connection continues the session; an older one that is still there leaves it.
     pub(crate) fn resume(self: &Arc<Self>, seen: u64, app_state: wire::AppState) -> Result<Hold, ResumeGap> {
         let mut post = self.post.lock();
         post.mailbox.resume(seen)?;
+        post.has_word &= !post.mailbox.is_empty();
         post.connections += 1;
         post.held = true;
         self.connected.store(true, Ordering::Relaxed);
@@ -180,12 +202,18 @@ impl Presence {
 
     /// Adds an event for the device.
     pub(crate) fn push(&self, event: Bytes) -> Pushed {
-        self.change(|post| post.mailbox.push(event))
+        self.change(|post| {
+            let pushed = post.mailbox.push(event);
+            if pushed == Pushed::FellBehind && post.has_word {
+                self.note_told(Told::Unknown);
+            }
+            pushed
+        })
     }
 
     /// Says that events were lost before they came here.
     pub(crate) fn fall_behind(&self) {
-        self.change(|post| post.mailbox.fall_behind());
+        self.change(|post| self.drop_waiting(post));
     }
 
     /// The backend knows of the session now. Where it knew before, its link was lost meanwhile; there, and where requests
@@ -193,7 +221,7 @@ impl Presence {
     pub(crate) fn on_registered(&self) {
         self.change(|post| {
             if post.registered || post.exposed {
-                post.mailbox.fall_behind();
+                self.drop_waiting(post);
             }
             post.registered = true;
             post.exposed = false;
@@ -234,9 +262,31 @@ impl Presence {
         self.at_front.load(Ordering::Relaxed)
     }
 
-    /// Its client is told whether it is an emergency. Whether that is news.
-    pub(crate) fn on_told(&self, is_emergency: bool) -> bool {
-        self.told_emergency.swap(is_emergency, Ordering::Relaxed) != is_emergency
+    /// Whether this is what its client was told last.
+    pub(crate) fn was_told(&self, told: Told) -> bool {
+        self.told.load(Ordering::Relaxed) == told as u8
+    }
+
+    /// Tells its client of the posture, if that is news to it and, as asked under the lock, what holds: the last word is the newest.
+    pub(crate) fn tell(&self, told: Told, event: Bytes, holds: impl FnOnce() -> bool) {
+        self.change(|post| {
+            if !self.was_told(told) && holds() {
+                post.has_word = post.mailbox.push(event) == Pushed::Kept;
+                self.note_told(if post.has_word { told } else { Told::Unknown });
+            }
+        });
+    }
+
+    fn note_told(&self, told: Told) {
+        self.told.store(told as u8, Ordering::Relaxed);
+    }
+
+    /// Events that wait are dropped; what was said of the posture may be one of them.
+    fn drop_waiting(&self, post: &mut Post) {
+        if post.has_word && post.mailbox.has_unsent() {
+            self.note_told(Told::Unknown);
+        }
+        post.mailbox.fall_behind();
     }
 
     /// Whether it has a connection; otherwise it waits for its client.
@@ -378,11 +428,22 @@ impl Hold {
         Found { events, farewell, registered: post.registered }
     }
 
+    /// Its client is told this with the welcome, if it is what `holds`, as asked under the lock.
+    pub(crate) fn on_welcome(&self, told: Told, holds: impl FnOnce() -> bool) {
+        let post = self.presence.post.lock();
+        if post.connections == self.connection {
+            // What is handed out again comes behind the welcome, and may be an older word.
+            let is_last = holds() && !post.has_word;
+            self.presence.note_told(if is_last { told } else { Told::Unknown });
+        }
+    }
+
     /// The client has taken over every event up to `upto`.
     pub(crate) fn on_seen(&self, upto: u64) {
         let mut post = self.presence.post.lock();
         if post.connections == self.connection {
             post.mailbox.on_seen(upto);
+            post.has_word &= !post.mailbox.is_empty();
         }
     }
 

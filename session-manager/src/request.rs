@@ -188,6 +188,9 @@ pub(crate) fn plan(
     now: Instant,
     lead: &mut Lead,
 ) -> Plan {
+    if !matches!(request.op, Some(Op::SetAppState(_))) {
+        news::remind(&port.node.load, presence);
+    }
     let id = request.id;
     let deadline = now + deadline(request.deadline_ms);
     let terms =
@@ -206,13 +209,13 @@ pub(crate) fn plan(
         Op::Ping(_) => {
             let class = class_here(port, protocol, presence);
             let answer = wire::Answer { id, result: Some(Answered::Pong(pong(port, presence))) };
-            news::remind(&port.node.load, presence);
             port.on_done_here(protocol, class, now.elapsed());
             Plan::Answer(answer)
         }
         Op::SetAppState(set) => {
             let class = class_here(port, protocol, presence);
             presence.set_app_state(set.state());
+            // What it is told now depends on it.
             news::remind(&port.node.load, presence);
             presence.trail.note(port.node.load.clock.nanos(now), protocol, class, Outcome::Served);
             port.on_done_here(protocol, class, now.elapsed());

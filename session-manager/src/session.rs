@@ -26,6 +26,7 @@ use crate::desk::Gone;
 use crate::errands::Work;
 use crate::flights::{By, Landed};
 use crate::goodbye;
+use crate::news;
 use crate::node::Port;
 use crate::outbound::{OUT_BYTES_MAX, Outbound};
 use crate::presence::{Farewell, Hold};
@@ -201,7 +202,11 @@ impl Session {
                     self.on_landed(landed, now);
                 }
             }
-            Some(client_frame::Kind::Seen(upto)) => self.residence.hold.on_seen(upto),
+            Some(client_frame::Kind::Seen(upto)) => {
+                let Residence { port, hold, .. } = &self.residence;
+                hold.on_seen(upto);
+                news::remind_late(&port.node.load, &hold.presence);
+            }
             Some(client_frame::Kind::Hello(_)) => {
                 return Err(End::told(Code::Malformed, "a session has one hello"));
             }

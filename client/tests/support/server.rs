@@ -277,6 +277,13 @@ impl Server {
         }
     }
 
+    /// Closes the connections of a user with this code, without a word.
+    pub fn close(&self, user: &str, code: Code) {
+        for held in self.world.lock().sessions.values().filter(|h| h.user == user) {
+            held.connection.close((code as u32).into(), b"");
+        }
+    }
+
     /// Dies: connections and sessions are gone, nothing is answered. What was stored stays.
     pub fn stop(&self) {
         self.world.lock().down = true;

@@ -18,8 +18,15 @@ use crate::stand::{NODE, Stand, unmoved, until};
 
 async fn told(live: &mut Live) -> wire::PostureChanged {
     loop {
-        if let event::Kind::Posture(changed) = live.line.event().await.kind.unwrap() {
-            return changed;
+        match live.line.hear().await {
+            Some(server_frame::Kind::Event(wire::Event {
+                kind: Some(event::Kind::Posture(changed)),
+                ..
+            })) => {
+                return changed;
+            }
+            Some(_) => {}
+            None => panic!("not told: {:?}", live.connection.close_reason()),
         }
     }
 }
@@ -48,7 +55,7 @@ async fn a_live_session_hears_of_an_emergency_and_of_its_end_and_is_not_closed()
     for session in [&mut live, &mut phone] {
         let in_background = session.welcome.user == "bob";
         if in_background {
-            // Nobody looks at it: it hears when it shows that it lives, and had it heard before, it would not now.
+            // Nobody looks at it: it hears when it says something, and had it heard before, it would not now.
             session.ping().await;
         }
         let changed = told(session).await;
@@ -79,6 +86,70 @@ async fn a_live_session_hears_of_an_emergency_and_of_its_end_and_is_not_closed()
     stays_open(&live, Duration::from_millis(600)).await;
     live.ping().await;
     phone.ping().await;
+    stand.stop().await;
+}
+
+/// Whoever has much to say never pings.
+#[tokio::test]
+async fn in_the_background_whatever_is_said_is_answered_with_what_holds() {
+    let mut config = unmoved();
+    config.times.ping_interval_ms = 200;
+    config.times.idle_limit_ms = 60_000;
+    let stand = Stand::with(config).await;
+    let mut live = Phone::new(&stand, "alice", 1).login(&stand).await;
+    live.app_state(AppState::Background).await;
+    stand.order_emergency();
+    stand.until_posture(Posture::Emergency).await;
+    // Who only takes over what others write is told a ping later.
+    let ordered = Instant::now();
+    let changed = loop {
+        live.line.say(client_frame::Kind::Seen(0)).await;
+        if let Ok(changed) = tokio::time::timeout(Duration::from_millis(20), told(&mut live)).await {
+            break changed;
+        }
+        assert!(ordered.elapsed() < Duration::from_secs(20), "not told");
+    };
+    assert_eq!(changed.posture(), Posture::Emergency);
+    stand.end_orders();
+    stand.until_posture(Posture::Normal).await;
+    live.line.ask(7, Op::ListRooms(wire::ListRooms::default())).await;
+    assert_eq!(told(&mut live).await.posture(), Posture::Normal);
+    // Who is opened is told, though the change was long ago.
+    let mut other = Phone::new(&stand, "bob", 2).login(&stand).await;
+    other.app_state(AppState::Background).await;
+    stand.order_emergency();
+    stand.until_posture(Posture::Emergency).await;
+    other.app_state(AppState::Foreground).await;
+    assert_eq!(told(&mut other).await.posture(), Posture::Emergency);
+    stand.stop().await;
+}
+
+#[tokio::test]
+async fn the_last_word_is_the_newest_also_after_a_connection_was_lost() {
+    let stand = Stand::with(unmoved()).await;
+    stand.order_emergency();
+    stand.until_posture(Posture::Emergency).await;
+    let phone = Phone::new(&stand, "alice", 1);
+    // The welcome has said it.
+    let mut live = phone.login(&stand).await;
+    let set = Op::SetAppState(wire::SetAppState { state: AppState::Background.into() });
+    live.line.ask(1, set).await;
+    assert_eq!(live.line.answer().await.id, 1);
+    stand.end_orders();
+    stand.until_posture(Posture::Normal).await;
+    live.line.ask(2, Op::Ping(wire::Ping {})).await;
+    assert_eq!(told(&mut live).await.posture(), Posture::Normal, "the first that it is told");
+    // What is not seen is handed out again behind the welcome, which knows better.
+    let token = live.welcome.resume.clone();
+    live.lose();
+    stand.order_emergency();
+    stand.until_posture(Posture::Emergency).await;
+    let mut again = phone.resume(&stand, token, 0).await;
+    assert!(again.welcome.resumed);
+    assert_eq!(again.welcome.advice.clone().unwrap().posture(), Posture::Emergency);
+    assert_eq!(told(&mut again).await.posture(), Posture::Normal);
+    again.line.ask(1, Op::Ping(wire::Ping {})).await;
+    assert_eq!(told(&mut again).await.posture(), Posture::Emergency);
     stand.stop().await;
 }
 

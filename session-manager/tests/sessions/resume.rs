@@ -11,7 +11,7 @@ use bytes::Bytes;
 use tokio::time::Instant;
 
 use crate::phone::{Phone, closed};
-use crate::stand::{Stand, config, until};
+use crate::stand::{Stand, config, unmoved, until};
 
 async fn seq(live: &mut crate::phone::Live) -> (u64, u64) {
     let event = live.line.event().await;
@@ -53,12 +53,15 @@ async fn a_lost_connection_is_continued_without_a_loss() {
 
 #[tokio::test]
 async fn a_new_connection_continues_also_while_the_old_one_seems_alive() {
-    let stand = Stand::start().await;
+    let stand = Stand::with(unmoved()).await;
     let phone = Phone::new(&stand, "alice", 1);
     let mut old = phone.login(&stand).await;
     old.ping().await;
     let mut new = phone.resume(&stand, old.welcome.resume.clone(), 0).await;
     assert!(new.welcome.resumed);
+    // Who has left it needs no word.
+    let last = old.line.hear().await;
+    assert!(last.is_none(), "{last:?}");
     assert_eq!(closed(&old.connection).await, Code::Replaced);
     stand.script.deliver("alice", None, 1).await;
     assert_eq!(seq(&mut new).await, (1, 1));
