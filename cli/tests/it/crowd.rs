@@ -103,7 +103,11 @@ fn crowds_lose_their_connections_and_nothing_else() {
         assert_eq!((woken.dropped, woken.all_back_s), (0, None));
 
         for outcome in [people, woken] {
-            assert_eq!((outcome.closed_by_server, outcome.drained), (0, 0), "{:?}", outcome.closed_because);
+            assert!(
+                outcome.closed_because.is_empty() && outcome.drained == 0,
+                "{:?}",
+                outcome.closed_because
+            );
             assert!(outcome.broken.is_empty(), "{:?}", outcome.broken);
             let found = findings(&stage, outcome).await;
             assert_eq!(found.violations(), 0, "{:?}", found.examples);
@@ -130,7 +134,7 @@ fn phones_that_were_dropped_come_back_as_fast_as_the_server_takes_them() {
         let back_s = phones.all_back_s.unwrap();
         // 40 clients at 10 a second; what the pace has saved up for a burst goes ahead.
         assert!((1.0..14.0).contains(&back_s), "{back_s}");
-        assert_eq!(phones.closed_by_server, 0, "{:?}", phones.closed_because);
+        assert!(phones.closed_because.is_empty(), "{:?}", phones.closed_because);
         let found = findings(&stage, phones).await;
         assert_eq!(found.violations(), 0, "{:?}", found.examples);
     });
@@ -162,7 +166,7 @@ fn a_crowd_outlives_its_server_and_liars_are_counted_apart() {
         let lied = counts(&liars, Stream::Liar);
         assert_eq!(lied.offered, 360);
         assert!(lied.done >= 100 && lied.done + lied.failed <= 360, "{liars:?}");
-        assert_eq!((liars.closed_by_server, liars.drained), (0, 6), "{:?}", liars.closed_because);
+        assert_eq!((liars.closed_because.len(), liars.drained), (0, 6), "{:?}", liars.closed_because);
         let found = findings(&stage, liars).await;
         assert_eq!(found.violations(), 0, "{:?}", found.examples);
         assert_eq!(found.rooms_read, found.rooms);

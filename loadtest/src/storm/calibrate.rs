@@ -33,8 +33,10 @@ const PAIRS: usize = 500;
 /// share more of it, and a multiple of that cheaper cost would be more than it says: half of it already kept a processor 85 % busy.
 const SENDERS: usize = 4;
 
-/// How long each of the two is measured, after it has warmed up.
-const MEASURE: Duration = Duration::from_secs(3);
+/// Each of the two is measured in so many windows, after it has warmed up, and the window in the middle counts: one in which the machine
+/// was slow for a moment says nothing.
+const WINDOWS: usize = 7;
+const WINDOW: Duration = Duration::from_secs(1);
 const WARM_UP: Duration = Duration::from_secs(1);
 
 /// How long one step may take.
@@ -76,7 +78,7 @@ async fn measure(plan: Plan) -> anyhow::Result<(Capacity, Costs)> {
     Ok((capacity, Costs { login: Some(login * 1e6), message: Some(message * 1e6), refusal: None }))
 }
 
-/// Processor seconds of one operation: what was used from the end of the warming up to the end, by what was done meanwhile.
+/// Processor seconds of one operation: what was used in a window, by what was done meanwhile.
 struct Meter {
     pids: watch::Receiver<Vec<u32>>,
     done: Rc<RefCell<u64>>,
@@ -85,7 +87,7 @@ struct Meter {
 
 impl Meter {
     fn new(plan: &Plan) -> Self {
-        let end = Instant::now() + WARM_UP + MEASURE;
+        let end = Instant::now() + WARM_UP + WINDOW * WINDOWS as u32;
         Self { pids: plan.pids.clone(), done: Rc::default(), end }
     }
 
@@ -99,13 +101,30 @@ impl Meter {
 
     async fn cost(&self) -> anyhow::Result<f64> {
         tokio::time::sleep(WARM_UP).await;
-        let (used_before, done_before) = self.used()?;
-        tokio::time::sleep(MEASURE).await;
-        let (used, done) = self.used()?;
-        anyhow::ensure!(done > done_before, "nothing was done in {} s", MEASURE.as_secs());
-        anyhow::ensure!(used > used_before, "the kernel has accounted no processor time for it");
-        Ok((used - used_before) / (done - done_before) as f64)
+        let mut costs = Vec::with_capacity(WINDOWS);
+        let mut before = self.used()?;
+        for _ in 0..WINDOWS {
+            tokio::time::sleep(WINDOW).await;
+            let now = self.used()?;
+            costs.push((now.0 - before.0, now.1 - before.1));
+            before = now;
+        }
+        middle(&costs)
     }
+}
+
+/// Of windows with what was used and what was done in them: the cost in the middle. A window in which nothing was done had the highest.
+fn middle(windows: &[(f64, u64)]) -> anyhow::Result<f64> {
+    let done: u64 = windows.iter().map(|(_, done)| done).sum();
+    let used: f64 = windows.iter().map(|(used, _)| used).sum();
+    anyhow::ensure!(done > 0, "nothing was done in {} s", windows.len());
+    anyhow::ensure!(used > 0.0, "the kernel has accounted no processor time for it");
+    let cost = |(used, done): &(f64, u64)| if *done > 0 { used / *done as f64 } else { f64::INFINITY };
+    let mut costs: Vec<f64> = windows.iter().map(cost).collect();
+    costs.sort_by(f64::total_cmp);
+    let middle = costs.get(costs.len() / 2).copied().filter(|cost| *cost > 0.0 && cost.is_finite());
+    // So little was done that most windows are empty: all of them together.
+    Ok(middle.unwrap_or(used / done as f64))
 }
 
 async fn logins(plan: &Plan, net: &Rc<Net>) -> anyhow::Result<f64> {
@@ -239,4 +258,23 @@ async fn read_all(mut session: Session) -> anyhow::Result<()> {
         }
     }
     Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_moment_in_which_the_machine_was_slow_says_nothing() {
+        let cost = middle(&[(1.0, 1_000), (0.9, 1_000), (0.9, 100), (1.1, 1_000), (1.0, 0)]).unwrap();
+        assert_eq!(cost, 1.1 / 1_000.0, "the slow one and the empty one are above it");
+    }
+
+    #[test]
+    fn so_little_that_most_windows_are_empty_counts_as_a_whole() {
+        assert_eq!(middle(&[(0.0, 0), (0.5, 2), (0.5, 0), (0.0, 0), (0.0, 0)]).unwrap(), 0.5);
+        assert!(middle(&[(0.5, 0)]).is_err());
+        assert!(middle(&[(0.0, 5)]).is_err());
+        assert!(middle(&[]).is_err());
+    }
 }

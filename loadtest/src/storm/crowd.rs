@@ -86,9 +86,7 @@ pub struct CrowdPlan {
 pub struct CrowdOutcome {
     /// Counts and latencies.
     pub tally: Tally,
-    /// Live sessions that the server closed without being asked to, and without being stopped itself.
-    pub closed_by_server: u64,
-    /// The same by what it said.
+    /// Live sessions that the server closed without being asked to, and without being stopped itself, by what it said.
     pub closed_because: BTreeMap<&'static str, u64>,
     /// Sessions that ended because a node was being stopped.
     pub drained: u64,
@@ -130,14 +128,13 @@ async fn play(stage: Stage, plan: CrowdPlan, cue: Cue) -> anyhow::Result<CrowdOu
     let lateness = cast.direct(&stage, plan, &timing, &notes).await;
     cast.arrive().await;
     let (phones, rooms) = cast.dismiss().await?;
-    let Book { tally, ledger, closed_by_server, drained, broken, stored, received, drops } = notes.take();
+    let Book { tally, ledger, closed_because, drained, broken, stored, received, drops } = notes.take();
     // What matters is when everybody was back, so one who is not counts most.
     let hit = drops.iter().filter(|drop| drop.clients() > 0);
     let slowest = hit.max_by_key(|drop| drop.all_back().unwrap_or(Duration::MAX));
     Ok(CrowdOutcome {
         tally: tally.context("the run has not begun")?,
-        closed_by_server: closed_by_server.values().sum(),
-        closed_because: closed_by_server,
+        closed_because,
         drained,
         broken,
         stored,

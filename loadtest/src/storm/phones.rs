@@ -14,6 +14,7 @@ mod patience;
 mod play;
 mod pool;
 
+use std::collections::BTreeMap;
 use std::rc::Rc;
 
 use tokio::task::LocalSet;
@@ -52,8 +53,8 @@ pub struct PhonesOutcome {
     pub tries_of_obedient_deferred: u64,
     /// Clients that wanted in and were not in at the end.
     pub left_outside: u64,
-    /// Sessions that the server ended before the client wanted to leave, without being stopped itself.
-    pub closed_by_server: u64,
+    /// Sessions that the server ended before the client wanted to leave, without being stopped itself, by what it said.
+    pub closed_because: BTreeMap<&'static str, u64>,
     /// The same because it was being stopped.
     pub drained: u64,
     /// Sessions that broke without a word from the server.

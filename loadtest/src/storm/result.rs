@@ -47,6 +47,9 @@ pub struct Summary {
     pub misdelivered: Option<u64>,
     /// Live sessions that the server closed without being asked to.
     pub live_sessions_closed: u64,
+    /// The same by what it said.
+    #[serde(default)]
+    pub closed_because: BTreeMap<String, u64>,
     /// Resident memory of the server.
     pub rss_mib: Memory,
     /// What things cost the server.
@@ -144,6 +147,19 @@ pub struct Capacity {
     pub logins_per_s: f64,
     /// Messages a second, each from one phone to another.
     pub messages_per_s: f64,
+}
+
+impl Capacity {
+    /// What a server could do in between that could do this before and `after` afterwards: what one thing costs is the mean of both.
+    pub fn between(self, after: Option<Self>) -> Self {
+        let Some(after) = after else { return self };
+        let mean = |before: f64, after: f64| 2.0 / (1.0 / before + 1.0 / after);
+        Self {
+            processors: self.processors,
+            logins_per_s: mean(self.logins_per_s, after.logins_per_s),
+            messages_per_s: mean(self.messages_per_s, after.messages_per_s),
+        }
+    }
 }
 
 /// A limit and what was found.
@@ -268,3 +284,17 @@ pub struct PhaseFigures {
 
 /// Shares at which latencies are kept.
 pub const QUANTILES: [f64; 8] = [0.5, 0.75, 0.9, 0.95, 0.99, 0.999, 0.9999, 1.0];
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn between_two_measurements_a_thing_costs_the_mean_of_both() {
+        let capacity = |messages_per_s| Capacity { processors: 1.0, logins_per_s: 500.0, messages_per_s };
+        let between = capacity(20_000.0).between(Some(capacity(10_000.0)));
+        assert!((between.messages_per_s - 1e6 / 75.0).abs() < 1e-6, "{between:?}: 50 and 100 us a message");
+        assert!((between.logins_per_s - 500.0).abs() < 1e-9);
+        assert_eq!(capacity(20_000.0).between(None), capacity(20_000.0));
+    }
+}

@@ -42,6 +42,10 @@ const SETTLE: Duration = Duration::from_secs(2);
 /// their idle limit.
 const REST_WITHIN: Duration = Duration::from_secs(60);
 
+/// The same without a processor of its own: beside whatever else there is it may never come to rest. Longer than GUARD lasts after
+/// one moment of the preparation.
+const REST_WITHIN_SHARED: Duration = Duration::from_secs(15);
+
 /// How often the server is asked whether it is at rest.
 const LOOK_EVERY: Duration = Duration::from_millis(250);
 
@@ -178,7 +182,11 @@ pub async fn run(
     };
     let watched = tested.watch.take().map(|watch| watch.finish(&timing));
     progress(Progress::Step("stopping the server"));
-    let mut notes = Vec::from_iter(restless);
+    let (mut notes, mut remarks) = (Vec::new(), Vec::new());
+    if let Some(restless) = restless {
+        let is_doubt = validity::needs_quiet(&plan.scenario);
+        if is_doubt { &mut notes } else { &mut remarks }.push(restless);
+    }
     if tested.system.is_some() && postures.is_empty() {
         notes.push(
             "the node never said which posture holds: what is said of it is what clients were told"
@@ -191,11 +199,14 @@ pub async fn run(
     {
         notes.push(format!("the server did not stop in order: {error:#}"));
     }
-    let (mut capacity_after, mut remarks) = (None, Vec::new());
+    let (mut capacity_after, mut costs_after) = (None, None);
     if plan.capacity.is_none() && ended_early.is_none() {
         progress(Progress::Step("measuring once more what this server can do"));
         match unless_stopped(&stop, calibration(plan)).await {
-            Ok((after, _)) => capacity_after = Some(allowed(after, &plan.scenario.settings)),
+            Ok((after, costs)) => {
+                capacity_after = Some(allowed(after, &plan.scenario.settings));
+                costs_after = Some(costs);
+            }
             Err(error) => remarks.push(format!("What the server can do was not measured again: {error:#}")),
         }
     }
@@ -204,6 +215,7 @@ pub async fn run(
         capacity,
         costs,
         capacity_after,
+        costs_after,
         remarks,
         outcomes,
         postures,
@@ -216,12 +228,11 @@ pub async fn run(
     Ok(gathered.into_run(plan, origin))
 }
 
-/// Waits until nothing of the preparation is felt any more. What is to be noted, if that took too long. Without a processor of its own a
-/// server may never come to rest, beside whatever else there is: nobody waits for that.
+/// Waits until nothing of the preparation is felt any more. What is to be noted, if that took too long.
 async fn rest(plan: &Plan, tested: &mut Tested) -> anyhow::Result<Option<String>> {
     // Whoever operates somebody else's system chooses the moment.
     let Some(system) = &mut tested.system else { return Ok(None) };
-    let patience = if plan.layout.is_pinned() { REST_WITHIN } else { Duration::ZERO };
+    let patience = if plan.layout.is_pinned() { REST_WITHIN } else { REST_WITHIN_SHARED };
     let until = Instant::now() + patience;
     loop {
         system.is_well().map_err(anyhow::Error::msg)?;
@@ -231,7 +242,7 @@ async fn rest(plan: &Plan, tested: &mut Tested) -> anyhow::Result<Option<String>
         }
         if Instant::now() >= until {
             return Ok(Some(format!(
-                "the server was in {posture} when the run began: its figures before the storm are no quiet ones"
+                "The server was in {posture} when the run began: its figures before the storm are no quiet ones."
             )));
         }
         tokio::time::sleep(LOOK_EVERY).await;

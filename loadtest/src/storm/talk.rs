@@ -13,7 +13,7 @@ mod outbox;
 mod speaker;
 
 use std::cell::RefCell;
-use std::collections::HashMap;
+use std::collections::{BTreeMap, HashMap};
 use std::rc::Rc;
 use std::time::{Duration, Instant};
 
@@ -65,7 +65,7 @@ pub struct Seen {
     /// Posture changes as live clients were told, the first of each: when, and the posture from then on.
     pub postures: Vec<(Instant, Posture)>,
     /// Sessions that the server ended, by what it said, without being stopped itself.
-    pub closed_by_server: HashMap<&'static str, u64>,
+    pub closed_because: BTreeMap<&'static str, u64>,
     /// Sessions that ended because a node was being stopped.
     pub drained: u64,
     /// Everything that was sent, answered and received.
@@ -84,7 +84,7 @@ struct Shared {
     begin: Instant,
     lateness_by_phase: Lateness,
     postures: Vec<(Instant, Posture)>,
-    closed_by_server: HashMap<&'static str, u64>,
+    closed_because: BTreeMap<&'static str, u64>,
     drained: u64,
     record: Record,
     /// Messages that the other phone does not have yet, by conversation and number.
@@ -164,7 +164,7 @@ async fn play(stage: Stage, plan: Plan, cue: Cue) -> anyhow::Result<Seen> {
         begin: timing.begin(),
         lateness_by_phase: Lateness::default(),
         postures: Vec::new(),
-        closed_by_server: HashMap::new(),
+        closed_because: BTreeMap::new(),
         drained: 0,
         record: Record::new(timing.begin()),
         on_the_way: HashMap::new(),
@@ -198,7 +198,7 @@ async fn play(stage: Stage, plan: Plan, cue: Cue) -> anyhow::Result<Seen> {
         lateness: shared.lateness,
         lateness_by_phase: shared.lateness_by_phase,
         postures: shared.postures,
-        closed_by_server: shared.closed_by_server,
+        closed_because: shared.closed_because,
         drained: shared.drained,
         record: shared.record,
         phones,

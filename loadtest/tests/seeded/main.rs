@@ -50,7 +50,7 @@ async fn run(site: Site) -> Findings {
     let second = Duration::from_secs(1);
     go.send_replace(Some(Timing::new(Instant::now(), second, second, second)));
     let seen = tokio::time::timeout(LIMIT, generator.finish()).await.expect("it ends").unwrap();
-    assert!(seen.closed_by_server.is_empty(), "{:?}", seen.closed_by_server);
+    assert!(seen.closed_because.is_empty(), "{:?}", seen.closed_because);
     up.stop().await;
 
     let up = site.up_again().await;

@@ -20,7 +20,7 @@ pub struct Book {
     /// What was sent, answered and received; `None` before the run has begun.
     pub ledger: Option<Ledger>,
     /// Sessions that the server ended without being stopped itself, by what it said.
-    pub closed_by_server: BTreeMap<&'static str, u64>,
+    pub closed_because: BTreeMap<&'static str, u64>,
     /// Sessions that ended because a node was being stopped.
     pub drained: u64,
     /// Sessions that broke without a word from the server.
@@ -123,7 +123,7 @@ impl Notes {
 
     /// The server ended a session.
     pub fn on_closed(&self, why: &'static str) {
-        *self.0.borrow_mut().closed_by_server.entry(why).or_default() += 1;
+        *self.0.borrow_mut().closed_because.entry(why).or_default() += 1;
     }
 
     /// A session ended because its node was being stopped.

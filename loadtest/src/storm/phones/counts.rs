@@ -1,5 +1,6 @@
 //! What is counted over all clients that come in.
 
+use std::collections::BTreeMap;
 use std::time::{Duration, Instant};
 
 use super::PhonesOutcome;
@@ -30,7 +31,7 @@ struct Sums {
     tries_of_deferred: u64,
     obedient_deferred: u64,
     tries_of_obedient_deferred: u64,
-    closed_by_server: u64,
+    closed_because: BTreeMap<&'static str, u64>,
     drained: u64,
     broken: u64,
 }
@@ -151,9 +152,12 @@ impl Counts {
 
     /// A client has left.
     pub fn on_left(&mut self, ended: Option<Ended>) {
-        self.sums.closed_by_server += u64::from(ended == Some(Ended::Closed));
-        self.sums.drained += u64::from(ended == Some(Ended::Drained));
-        self.sums.broken += u64::from(ended == Some(Ended::Broken));
+        match ended {
+            None => {}
+            Some(Ended::Closed(why)) => *self.sums.closed_because.entry(why).or_default() += 1,
+            Some(Ended::Drained) => self.sums.drained += 1,
+            Some(Ended::Broken) => self.sums.broken += 1,
+        }
     }
 
     fn add_tries(&mut self, manner: Manner, tries: u64) {
@@ -173,7 +177,7 @@ impl Counts {
             tries_of_deferred,
             obedient_deferred,
             tries_of_obedient_deferred,
-            closed_by_server,
+            closed_because,
             drained,
             broken,
         } = self.sums;
@@ -187,7 +191,7 @@ impl Counts {
             obedient_deferred,
             tries_of_obedient_deferred,
             left_outside,
-            closed_by_server,
+            closed_because,
             drained,
             broken,
             started_late: self.started_late,

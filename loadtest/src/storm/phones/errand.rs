@@ -35,8 +35,8 @@ pub async fn stay_and_leave(session: Box<Session>, stay: Duration) -> Option<End
 /// How a session ended that its client would have kept.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Ended {
-    /// The server ended it.
-    Closed,
+    /// The server ended it, and this is the name of its code.
+    Closed(&'static str),
     /// Because it was being stopped.
     Drained,
     /// Nobody said anything.
@@ -47,7 +47,7 @@ impl Ended {
     fn of(said: &Turned) -> Self {
         match said {
             Turned::Refused { name: "draining", .. } => Self::Drained,
-            Turned::Refused { .. } | Turned::PutOff { .. } => Self::Closed,
+            Turned::Refused { .. } | Turned::PutOff { .. } => Self::Closed(said.name()),
             Turned::Silence | Turned::Failed(_) => Self::Broken,
         }
     }
@@ -61,7 +61,7 @@ mod tests {
     fn only_what_the_server_wanted_is_its_doing() {
         let refused = |name| Turned::Refused { name, retry_after: None };
         assert_eq!(Ended::of(&refused("draining")), Ended::Drained);
-        assert_eq!(Ended::of(&refused("disconnected")), Ended::Closed);
+        assert_eq!(Ended::of(&refused("disconnected")), Ended::Closed("disconnected"));
         assert_eq!(Ended::of(&Turned::Failed("reset")), Ended::Broken);
         assert_eq!(Ended::of(&Turned::Silence), Ended::Broken);
     }

@@ -31,6 +31,8 @@ pub struct Gathered {
     pub costs: Costs,
     /// The capacity that was measured after the run.
     pub capacity_after: Option<Capacity>,
+    /// And what things cost then.
+    pub costs_after: Option<Costs>,
     /// What is to be known and leaves the run valid.
     pub remarks: Vec<String>,
     pub outcomes: Outcomes,
@@ -155,8 +157,9 @@ impl Gathered {
         let p99 = figures::p99_ms(tally, Stream::Talk);
         let logins = self.logins(tally);
         let rss = self.memory();
-        let floor = figures::floor_kept(tally, &self.capacity);
+        let floor = figures::floor_kept(tally, &self.capacity_meanwhile());
         let findings = self.findings.as_ref().ok();
+        let closed_because = self.closed_because();
         let mut summary = Summary {
             scenario: plan.scenario.name.clone(),
             policy: policy_name(&plan.scenario, plan.policy.as_deref(), plan.against.as_ref()).to_owned(),
@@ -174,7 +177,8 @@ impl Gathered {
             duplicated: findings.map(|found| found.duplicated),
             reordered: findings.map(|found| found.reordered),
             misdelivered: findings.map(|found| found.misdelivered),
-            live_sessions_closed: self.closed(),
+            live_sessions_closed: closed_because.values().sum(),
+            closed_because,
             rss_mib: rss,
             server_cpu_us: Costs { refusal: self.refusal_us(tally), ..self.costs },
             driver_lateness_p99_ms: self.outcomes.talk.lateness_by_phase.p99_ms_of_all(),
@@ -210,7 +214,7 @@ impl Gathered {
             ("attempts_per_deferred", summary.logins.attempts_per_deferred),
             ("left_outside", phones.map(|phones| phones.left_outside as f64)),
             ("bg_floor_kept", summary.bg_floor_kept.map(|kept| if kept { 1.0 } else { 0.0 })),
-            ("goodput_of_capacity", figures::goodput(tally, &self.capacity)),
+            ("goodput_of_capacity", figures::goodput(tally, &self.capacity_meanwhile())),
             ("look_success", figures::success(tally, &looks, Phase::Storm)),
             ("fg_refused", Some(figures::refused(tally, &PEOPLE, Phase::Storm) as f64)),
             ("lost", count(findings.map(|found| found.lost))),
@@ -247,11 +251,19 @@ impl Gathered {
 
     /// Logins that the server could do beside the foreground, and may.
     fn possible_logins_per_s(&self) -> f64 {
-        let by_processors = self.costs.login.map_or(f64::INFINITY, |us| {
-            let free = self.capacity.processors * self.free_share();
-            free.min(LOGIN_PROCESSORS) * 1e6 / us
-        });
-        by_processors.min(self.capacity.logins_per_s)
+        let costs = [self.costs.login, self.costs_after.and_then(|after| after.login)];
+        let costs: Vec<f64> = costs.into_iter().flatten().collect();
+        let by_processors =
+            figures::share(costs.iter().sum(), costs.len() as f64).map_or(f64::INFINITY, |us| {
+                let free = self.capacity.processors * self.free_share();
+                free.min(LOGIN_PROCESSORS) * 1e6 / us
+            });
+        by_processors.min(self.capacity_meanwhile().logins_per_s)
+    }
+
+    /// What the server could do in the run: between what was measured before and after it.
+    fn capacity_meanwhile(&self) -> Capacity {
+        self.capacity.between(self.capacity_after)
     }
 
     /// What the foreground left over of the server's processors before the storm.
@@ -290,10 +302,15 @@ impl Gathered {
         ))
     }
 
-    fn closed(&self) -> u64 {
-        let talk: u64 = self.outcomes.talk.closed_by_server.values().sum();
-        let crowds: u64 = self.outcomes.crowds.iter().map(|crowd| crowd.closed_by_server).sum();
-        talk + crowds + self.outcomes.phones.as_ref().map_or(0, |phones| phones.closed_by_server)
+    /// Live sessions that the server closed, by what it said.
+    fn closed_because(&self) -> BTreeMap<String, u64> {
+        let crowds = self.outcomes.crowds.iter().map(|crowd| &crowd.closed_because);
+        let phones = self.outcomes.phones.iter().map(|phones| &phones.closed_because);
+        let mut all = BTreeMap::new();
+        for (why, count) in crowds.chain(phones).chain([&self.outcomes.talk.closed_because]).flatten() {
+            *all.entry((*why).to_owned()).or_default() += count;
+        }
+        all
     }
 
     fn memory(&self) -> Memory {

@@ -26,6 +26,14 @@ const CHANGE_MAX: f64 = 1.25;
 const OF_MESSAGES: [&str; 1] = ["goodput_of_capacity"];
 const OF_LOGINS: [&str; 3] = ["logins_of_possible", "back_ratio", "bg_floor_kept"];
 
+/// Figures that hold the storm against what was before it.
+const OF_QUIET: [&str; 2] = ["fg_p99_ratio", "enter_ms"];
+
+/// Whether a limit depends on that the server was at rest when the run began.
+pub fn needs_quiet(scenario: &Scenario) -> bool {
+    OF_QUIET.iter().any(|figure| scenario.limits.contains_key(*figure))
+}
+
 /// Why a run says nothing about the server. `p99`: what the run reports of conversations.
 pub fn doubts(run: &Gathered, scenario: &Scenario, p99: &ByPhase) -> Vec<String> {
     let events = &scenario.events;

@@ -148,7 +148,7 @@ impl Speaker {
                 End::Stopped if talk.stage.stop.is_cancelled() => {}
                 End::Stopped => shared.record.on_end(talk.witness.device, Instant::now()),
                 End::Drained => shared.drained += 1,
-                End::Closed(why) => *shared.closed_by_server.entry(why).or_default() += 1,
+                End::Closed(why) => *shared.closed_because.entry(why).or_default() += 1,
             }
         }
         self.phone

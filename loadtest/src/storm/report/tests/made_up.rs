@@ -343,6 +343,7 @@ fn summary(nature: &Nature) -> Summary {
         reordered: Some(0),
         misdelivered: Some(0),
         live_sessions_closed: 0,
+        closed_because: BTreeMap::new(),
         rss_mib: Memory { before: Some(61.0), peak: Some(212.0), after: Some(66.0) },
         server_cpu_us: Costs { login: Some(452.0), message: Some(41.3), refusal: Some(9.8) },
         driver_lateness_p99_ms: Some(0.09),
