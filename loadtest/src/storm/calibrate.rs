@@ -1,5 +1,5 @@
-//! What the server can do on this machine, found before each run: processor time of a login and of a message, with the server
-//! kept busy, on a server of its own without any control of load. Scenarios state their load in multiples of it.
+//! What the server can do on this machine, found before each run: processor time of a login, of a visit (a login and the request that
+//! every client makes then) and of a message, with the server kept busy, on a server of its own without any control of load. Scenarios state their load in multiples of it.
 //!
 //! It is the processor time that counts, from the kernel's accounts, so it does not matter how fast the driver is.
 
@@ -33,9 +33,9 @@ const PAIRS: usize = 500;
 /// share more of it, and a multiple of that cheaper cost would be more than it says: half of it already kept a processor 85 % busy.
 const SENDERS: usize = 4;
 
-/// Each of the two is measured in so many windows, after it has warmed up, and the window in the middle counts: one in which the machine
+/// Each of the three is measured in so many windows, after it has warmed up, and the window in the middle counts: one in which the machine
 /// was slow for a moment says nothing.
-const WINDOWS: usize = 7;
+const WINDOWS: usize = 5;
 const WINDOW: Duration = Duration::from_secs(1);
 const WARM_UP: Duration = Duration::from_secs(1);
 
@@ -68,14 +68,20 @@ pub async fn run(plan: Plan) -> anyhow::Result<(Capacity, Costs)> {
 
 async fn measure(plan: Plan) -> anyhow::Result<(Capacity, Costs)> {
     let net = Rc::new(Net::new(&plan.target, LOGINS_AT_A_TIME)?);
-    let login = logins(&plan, &net).await.context("measuring what a login costs")?;
+    let phones =
+        fleet::enrol(&net, &plan.target, "calibrate-login", LOGINS_AT_A_TIME, Side::Background).await?;
+    let (phones, session) =
+        logins(&plan, &net, phones, Then::Leave).await.context("measuring what a session costs")?;
+    let (_, login) = logins(&plan, &net, phones, Then::Ask).await.context("measuring what a login costs")?;
     let message = messages(&plan, &net).await.context("measuring what a message costs")?;
     let capacity = Capacity {
         processors: plan.processors,
         logins_per_s: plan.processors.min(LOGIN_PROCESSORS) / login,
+        sessions_per_s: plan.processors.min(LOGIN_PROCESSORS) / session,
         messages_per_s: plan.processors / message,
     };
-    Ok((capacity, Costs { login: Some(login * 1e6), message: Some(message * 1e6), refusal: None }))
+    let us = |cost: f64| Some(cost * 1e6);
+    Ok((capacity, Costs { login: us(login), session: us(session), message: us(message), refusal: None }))
 }
 
 /// Processor seconds of one operation: what was used in a window, by what was done meanwhile.
@@ -127,20 +133,33 @@ fn middle(windows: &[(f64, u64)]) -> anyhow::Result<f64> {
     Ok(middle.unwrap_or(used / done as f64))
 }
 
-async fn logins(plan: &Plan, net: &Rc<Net>) -> anyhow::Result<f64> {
-    let phones =
-        fleet::enrol(net, &plan.target, "calibrate-login", LOGINS_AT_A_TIME, Side::Background).await?;
+/// What a client does once it is in.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Then {
+    /// Nothing: what a return costs.
+    Leave,
+    /// Asks for its rooms, as phones do that want in.
+    Ask,
+}
+
+async fn logins(
+    plan: &Plan,
+    net: &Rc<Net>,
+    phones: Vec<Phone>,
+    then: Then,
+) -> anyhow::Result<(Vec<Phone>, f64)> {
     let meter = Meter::new(plan);
     let mut tasks = Vec::new();
     for phone in phones {
         let (net, done, end) = (net.clone(), meter.done.clone(), meter.end);
-        tasks.push(tokio::task::spawn_local(login_again_and_again(phone, net, done, end)));
+        tasks.push(tokio::task::spawn_local(login_again_and_again(phone, net, done, end, then)));
     }
     let cost = meter.cost().await?;
+    let mut phones = Vec::with_capacity(tasks.len());
     for task in tasks {
-        task.await??;
+        phones.push(task.await??);
     }
-    Ok(cost)
+    Ok((phones, cost))
 }
 
 async fn login_again_and_again(
@@ -148,15 +167,20 @@ async fn login_again_and_again(
     net: Rc<Net>,
     done: Rc<RefCell<u64>>,
     end: Instant,
-) -> anyhow::Result<()> {
+    then: Then,
+) -> anyhow::Result<Phone> {
     while Instant::now() < end {
-        let session = phone.open_patiently(&net, Side::Background, STEP_LIMIT).await?;
+        let mut session = phone.open_patiently(&net, Side::Background, STEP_LIMIT).await?;
+        if then == Then::Ask {
+            let rooms = request::Op::ListRooms(wire::ListRooms::default());
+            session.request(1, rooms, STEP_LIMIT).await?;
+        }
         session.close();
         // Each time a whole login, not the continuation of the one before.
         phone.forget_session();
         *done.borrow_mut() += 1;
     }
-    Ok(())
+    Ok(phone)
 }
 
 async fn messages(plan: &Plan, net: &Rc<Net>) -> anyhow::Result<f64> {

@@ -40,6 +40,7 @@ use super::generator::Cue;
 use super::history::Record;
 use super::lateness::Lateness;
 use super::net::Net;
+use super::pulse::Pulse;
 use super::scenario::Crowd;
 use super::stage::Stage;
 use super::tally::{Outcome, Tally};
@@ -104,6 +105,8 @@ pub struct CrowdOutcome {
     pub back: Vec<Duration>,
     /// How late this thread was itself with what was due.
     pub lateness: Lateness,
+    /// How far the thread's network was behind.
+    pub network_late: Lateness,
     /// What was sent, answered and received.
     pub record: Record,
     /// The members: neighbours are `2n` and `2n + 1`.
@@ -125,7 +128,9 @@ async fn play(stage: Stage, plan: CrowdPlan, cue: Cue) -> anyhow::Result<CrowdOu
     };
     let timing = cue.ready().await?;
     notes.begin(Tally::new(timing, stage.live.clone()), cast.ledger(timing.begin()));
+    let pulse = Pulse::start(timing);
     let lateness = cast.direct(&stage, plan, &timing, &notes).await;
+    let network_late = pulse.finish();
     cast.arrive().await;
     let (phones, rooms) = cast.dismiss().await?;
     let Book { tally, ledger, closed_because, drained, broken, stored, received, drops } = notes.take();
@@ -143,6 +148,7 @@ async fn play(stage: Stage, plan: CrowdPlan, cue: Cue) -> anyhow::Result<CrowdOu
         all_back_s: slowest.and_then(|drop| drop.all_back()).map(|took| took.as_secs_f64()),
         back: slowest.map(|drop| drop.back().to_vec()).unwrap_or_default(),
         lateness,
+        network_late,
         record: ledger.context("the run has not begun")?.into_record(),
         phones,
         rooms,

@@ -126,14 +126,18 @@ fn contiguous(window: &[usize]) -> bool {
 
 /// Messages a second that were served in the storm, its first second left out, of what the server can do.
 pub fn goodput(tally: &Tally, capacity: &Capacity) -> Option<f64> {
+    share(messages_per_s(tally, |slice| slice.served)?, capacity.messages_per_s)
+}
+
+/// Messages a second in the storm, its first second left out; `None`: no crowd sends any.
+pub fn messages_per_s(tally: &Tally, count: impl Fn(&Slice) -> u64) -> Option<f64> {
     let timing = tally.timing();
-    let served = by_second(tally, &[Stream::Crowd, Stream::Receipt], |slice| slice.served);
+    let counts = by_second(tally, &[Stream::Crowd, Stream::Receipt], count);
     let first = timing.second(timing.storm_begin()) + 1;
     let end = timing.second(timing.storm_end());
-    let storm = served.get(first..end)?;
-    let per_s = share(storm.iter().sum::<u64>() as f64, storm.len() as f64)?;
+    let storm = counts.get(first..end)?;
     tally.tracks().contains_key(&Stream::Crowd).then_some(())?;
-    share(per_s, capacity.messages_per_s)
+    share(storm.iter().sum::<u64>() as f64, storm.len() as f64)
 }
 
 /// How the postures relate to the storm.
@@ -252,7 +256,7 @@ mod tests {
     }
 
     fn capacity() -> Capacity {
-        Capacity { processors: 1.0, logins_per_s: 100.0, messages_per_s: 1_000.0 }
+        Capacity { processors: 1.0, logins_per_s: 100.0, sessions_per_s: 100.0, messages_per_s: 1_000.0 }
     }
 
     #[test]

@@ -61,6 +61,8 @@ pub struct PhonesOutcome {
     pub broken: u64,
     /// From when a client was due to when its first try began, or to the end where none did: the driver's own delay.
     pub started_late: Lateness,
+    /// How far the thread's network was behind.
+    pub network_late: Lateness,
     /// Seconds of the run in which a try began more than 100 ms late: the driver's processor was the bottleneck.
     pub saturated_s: u64,
 }

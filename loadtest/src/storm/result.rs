@@ -129,8 +129,11 @@ pub struct Memory {
 /// Processor time of the server, microseconds each.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Serialize, Deserialize)]
 pub struct Costs {
-    /// Of a login, measured before the run.
+    /// Of a login and the request that every client makes then, measured before the run.
     pub login: Option<f64>,
+    /// Of a session that is opened and closed, without a request: what a return takes. Measured before the run.
+    #[serde(default)]
+    pub session: Option<f64>,
     /// Of a message from one phone to another, measured before the run.
     pub message: Option<f64>,
     /// Of a client that is turned away: what is left of the storm's processor time after logins and messages, spread over
@@ -143,8 +146,11 @@ pub struct Costs {
 pub struct Capacity {
     /// Processors that it may use.
     pub processors: f64,
-    /// Logins a second.
+    /// Logins a second, each with the request that every client makes then.
     pub logins_per_s: f64,
+    /// Sessions a second that are only opened and closed.
+    #[serde(default)]
+    pub sessions_per_s: f64,
     /// Messages a second, each from one phone to another.
     pub messages_per_s: f64,
 }
@@ -157,6 +163,7 @@ impl Capacity {
         Self {
             processors: self.processors,
             logins_per_s: mean(self.logins_per_s, after.logins_per_s),
+            sessions_per_s: mean(self.sessions_per_s, after.sessions_per_s),
             messages_per_s: mean(self.messages_per_s, after.messages_per_s),
         }
     }
@@ -291,7 +298,12 @@ mod tests {
 
     #[test]
     fn between_two_measurements_a_thing_costs_the_mean_of_both() {
-        let capacity = |messages_per_s| Capacity { processors: 1.0, logins_per_s: 500.0, messages_per_s };
+        let capacity = |messages_per_s| Capacity {
+            processors: 1.0,
+            logins_per_s: 500.0,
+            sessions_per_s: 500.0,
+            messages_per_s,
+        };
         let between = capacity(20_000.0).between(Some(capacity(10_000.0)));
         assert!((between.messages_per_s - 1e6 / 75.0).abs() < 1e-6, "{between:?}: 50 and 100 us a message");
         assert!((between.logins_per_s - 500.0).abs() < 1e-9);

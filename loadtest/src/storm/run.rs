@@ -183,9 +183,15 @@ pub async fn run(
     let watched = tested.watch.take().map(|watch| watch.finish(&timing));
     progress(Progress::Step("stopping the server"));
     let (mut notes, mut remarks) = (Vec::new(), Vec::new());
-    if let Some(restless) = restless {
-        let is_doubt = validity::needs_quiet(&plan.scenario);
-        if is_doubt { &mut notes } else { &mut remarks }.push(restless);
+    if let Some(posture) = restless {
+        let restless = format!(
+            "the server was in {posture} when the run began: its figures before the storm are no quiet ones"
+        );
+        if validity::spoils(&posture, &plan.scenario) {
+            notes.push(restless);
+        } else {
+            remarks.push(format!("As a remark: {restless}."));
+        }
     }
     if tested.system.is_some() && postures.is_empty() {
         notes.push(
@@ -200,7 +206,7 @@ pub async fn run(
         notes.push(format!("the server did not stop in order: {error:#}"));
     }
     let (mut capacity_after, mut costs_after) = (None, None);
-    if plan.capacity.is_none() && ended_early.is_none() {
+    if plan.against.is_none() && ended_early.is_none() {
         progress(Progress::Step("measuring once more what this server can do"));
         match unless_stopped(&stop, calibration(plan)).await {
             Ok((after, costs)) => {
@@ -228,7 +234,7 @@ pub async fn run(
     Ok(gathered.into_run(plan, origin))
 }
 
-/// Waits until nothing of the preparation is felt any more. What is to be noted, if that took too long.
+/// Waits until nothing of the preparation is felt any more. The posture that still holds, if that took too long.
 async fn rest(plan: &Plan, tested: &mut Tested) -> anyhow::Result<Option<String>> {
     // Whoever operates somebody else's system chooses the moment.
     let Some(system) = &mut tested.system else { return Ok(None) };
@@ -241,9 +247,7 @@ async fn rest(plan: &Plan, tested: &mut Tested) -> anyhow::Result<Option<String>
             return Ok(None);
         }
         if Instant::now() >= until {
-            return Ok(Some(format!(
-                "The server was in {posture} when the run began: its figures before the storm are no quiet ones."
-            )));
+            return Ok(Some(posture));
         }
         tokio::time::sleep(LOOK_EVERY).await;
     }
@@ -302,7 +306,11 @@ fn allowed(capacity: Capacity, settings: &toml::Table) -> Capacity {
     }
     let set = value.and_then(|table| table.get(*last)).and_then(toml::Value::as_integer);
     let most = set.map_or(f64::INFINITY, |most| most as f64);
-    Capacity { logins_per_s: capacity.logins_per_s.min(most), ..capacity }
+    Capacity {
+        logins_per_s: capacity.logins_per_s.min(most),
+        sessions_per_s: capacity.sessions_per_s.min(most),
+        ..capacity
+    }
 }
 
 fn system_plan(plan: &Plan, folder: &str, policy: Option<&str>) -> anyhow::Result<SystemPlan> {
@@ -440,7 +448,12 @@ mod tests {
 
     #[test]
     fn a_node_is_held_against_what_it_is_allowed_to_do() {
-        let capacity = Capacity { processors: 1.0, logins_per_s: 4_000.0, messages_per_s: 20_000.0 };
+        let capacity = Capacity {
+            processors: 1.0,
+            logins_per_s: 4_000.0,
+            sessions_per_s: 5_000.0,
+            messages_per_s: 20_000.0,
+        };
         let set = "[session_manager.overload.background]\nlogins_per_s_max = 500";
         assert_eq!(allowed(capacity, &toml::from_str(set).unwrap()).logins_per_s, 500.0);
         let more = set.replace("500", "5000");

@@ -68,6 +68,8 @@ pub struct Seen {
     pub closed_because: BTreeMap<&'static str, u64>,
     /// Sessions that ended because a node was being stopped.
     pub drained: u64,
+    /// Sessions that broke without a word from the server.
+    pub broken: u64,
     /// Everything that was sent, answered and received.
     pub record: Record,
     /// The people, to read their logs afterwards.
@@ -86,6 +88,7 @@ struct Shared {
     postures: Vec<(Instant, Posture)>,
     closed_because: BTreeMap<&'static str, u64>,
     drained: u64,
+    broken: u64,
     record: Record,
     /// Messages that the other phone does not have yet, by conversation and number.
     on_the_way: HashMap<(u32, u32), Instant>,
@@ -166,6 +169,7 @@ async fn play(stage: Stage, plan: Plan, cue: Cue) -> anyhow::Result<Seen> {
         postures: Vec::new(),
         closed_because: BTreeMap::new(),
         drained: 0,
+        broken: 0,
         record: Record::new(timing.begin()),
         on_the_way: HashMap::new(),
         deadline: Duration::from_millis(plan.talk.deadline_ms.into()),
@@ -200,6 +204,7 @@ async fn play(stage: Stage, plan: Plan, cue: Cue) -> anyhow::Result<Seen> {
         postures: shared.postures,
         closed_because: shared.closed_because,
         drained: shared.drained,
+        broken: shared.broken,
         record: shared.record,
         phones,
         rooms,

@@ -96,7 +96,10 @@ impl StormArgs {
     fn capacity(&self) -> Option<(Capacity, Costs)> {
         let (logins_per_s, messages_per_s) = (self.logins_per_s?, self.messages_per_s?);
         // How many processors it has cannot be seen; nothing is computed from it for such a system.
-        Some((Capacity { processors: 0.0, logins_per_s, messages_per_s }, Costs::default()))
+        Some((
+            Capacity { processors: 0.0, logins_per_s, sessions_per_s: logins_per_s, messages_per_s },
+            Costs::default(),
+        ))
     }
 
     /// A folder of this process below the one that was named.

@@ -168,7 +168,7 @@ impl Counts {
     }
 
     /// All of it.
-    pub fn finish(self, left_outside: u64) -> PhonesOutcome {
+    pub fn finish(self, left_outside: u64, network_late: Lateness) -> PhonesOutcome {
         let Sums {
             deferred,
             slots_promised,
@@ -195,6 +195,7 @@ impl Counts {
             drained,
             broken,
             started_late: self.started_late,
+            network_late,
             saturated_s: self.late_seconds.iter().filter(|late| **late).count() as u64,
         }
     }

@@ -16,7 +16,9 @@ use super::errand::{self, Ended};
 use super::patience::{Manner, Patience};
 use super::pool::Pool;
 use crate::storm::fleet::{Phone, TRY_LIMIT};
+use crate::storm::lateness::Lateness;
 use crate::storm::net::{Net, Turned};
+use crate::storm::pulse::Pulse;
 use crate::storm::scenario::{Logins, Side};
 use crate::storm::stage::Stage;
 use crate::storm::tally::{Outcome, Tally};
@@ -123,6 +125,7 @@ impl Play {
     pub async fn run(mut self) -> anyhow::Result<PhonesOutcome> {
         let stop = self.stage.stop.clone();
         let end = self.timing.end();
+        let pulse = Pulse::start(self.timing);
         while !(self.agenda.is_empty() && self.tasks.is_empty()) && Instant::now() < end {
             let now = Instant::now();
             self.begin_what_is_due(now);
@@ -140,7 +143,7 @@ impl Play {
                 self.take(ended.context("a client's task")?);
             }
         }
-        Ok(self.finish().await)
+        Ok(self.finish(pulse.finish()).await)
     }
 
     /// A few at a time, so that the tries that go on are served in between.
@@ -242,7 +245,7 @@ impl Play {
     }
 
     /// Who is not in by now stays outside, those who were due and not begun included.
-    async fn finish(mut self) -> PhonesOutcome {
+    async fn finish(mut self, network_late: Lateness) -> PhonesOutcome {
         let now = Instant::now().min(self.timing.end());
         let mut outside = self.trying;
         for (at, item) in self.agenda.drain() {
@@ -264,6 +267,6 @@ impl Play {
         }
         self.tasks.shutdown().await;
         self.net.settle(SETTLE).await;
-        self.counts.finish(outside)
+        self.counts.finish(outside, network_late)
     }
 }

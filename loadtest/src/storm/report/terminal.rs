@@ -92,6 +92,9 @@ fn others(summary: &Summary) -> Vec<String> {
         .exit_s
         .map_or_else(String::new, |at| format!(", NORMAL {} after the storm", words::seconds(at)));
     texts.push(format!("posture: EMERGENCY {enter}{exit}"));
+    if summary.live_sessions_closed > 0 {
+        texts.push(format!("live sessions closed by the server: {}", words::closed(summary)));
+    }
     texts
 }
 

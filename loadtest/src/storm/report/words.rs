@@ -2,6 +2,8 @@
 //!
 //! A share is never rounded up: what is not all must not read as 100 %.
 
+use crate::storm::result::Summary;
+
 /// What stands in the place of a figure that is absent.
 pub const NOT_MEASURED: &str = "not measured";
 
@@ -108,6 +110,17 @@ fn grouped(number: &str) -> String {
         text.push_str(broken);
     }
     text
+}
+
+/// How many live sessions the server closed, and what it said to them.
+pub fn closed(summary: &Summary) -> String {
+    let all = count(summary.live_sessions_closed as f64);
+    let because: Vec<String> = summary
+        .closed_because
+        .iter()
+        .map(|(why, number)| format!("{why} {}", count(*number as f64)))
+        .collect();
+    if because.is_empty() { all } else { format!("{all} ({})", because.join(", ")) }
 }
 
 #[cfg(test)]

@@ -100,7 +100,8 @@ impl Gathered {
         }
         let (phones, crowds) = (self.outcomes.phones.as_ref(), &self.outcomes.crowds);
         let broken = crowds.iter().flat_map(|crowd| crowd.broken.values()).sum::<u64>()
-            + phones.map_or(0, |phones| phones.broken);
+            + phones.map_or(0, |phones| phones.broken)
+            + self.outcomes.talk.broken;
         let drained = self.outcomes.talk.drained
             + crowds.iter().map(|crowd| crowd.drained).sum::<u64>()
             + phones.map_or(0, |phones| phones.drained);
@@ -122,8 +123,13 @@ impl Gathered {
         notes.extend(self.capacity_after.map(|after| {
             let before = &self.capacity;
             format!(
-                "Before the run the server could do {:.0} messages or {:.0} logins a second, after it {:.0} or {:.0}.",
-                before.messages_per_s, before.logins_per_s, after.messages_per_s, after.logins_per_s
+                "Before the run the server could do {:.0} messages or {:.0} logins a second, after it {:.0} or {:.0}. Shares of the capacity are of {:.0} or {:.0}.",
+                before.messages_per_s,
+                before.logins_per_s,
+                after.messages_per_s,
+                after.logins_per_s,
+                self.capacity_meanwhile().messages_per_s,
+                self.capacity_meanwhile().logins_per_s
             )
         }));
         for crowd in &self.outcomes.crowds {
@@ -214,7 +220,7 @@ impl Gathered {
             ("attempts_per_deferred", summary.logins.attempts_per_deferred),
             ("left_outside", phones.map(|phones| phones.left_outside as f64)),
             ("bg_floor_kept", summary.bg_floor_kept.map(|kept| if kept { 1.0 } else { 0.0 })),
-            ("goodput_of_capacity", figures::goodput(tally, &self.capacity_meanwhile())),
+            ("goodput_of_capacity", self.goodput(tally)),
             ("look_success", figures::success(tally, &looks, Phase::Storm)),
             ("fg_refused", Some(figures::refused(tally, &PEOPLE, Phase::Storm) as f64)),
             ("lost", count(findings.map(|found| found.lost))),
@@ -233,7 +239,7 @@ impl Gathered {
     }
 
     fn logins(&self, tally: &Tally) -> LoginFigures {
-        let figures = figures::logins(tally, &self.capacity, self.possible_logins_per_s());
+        let figures = figures::logins(tally, &self.capacity_meanwhile(), self.possible_logins_per_s());
         let Some(phones) = &self.outcomes.phones else { return figures };
         LoginFigures {
             deferred: phones.deferred,
@@ -251,14 +257,36 @@ impl Gathered {
 
     /// Logins that the server could do beside the foreground, and may.
     fn possible_logins_per_s(&self) -> f64 {
-        let costs = [self.costs.login, self.costs_after.and_then(|after| after.login)];
-        let costs: Vec<f64> = costs.into_iter().flatten().collect();
-        let by_processors =
-            figures::share(costs.iter().sum(), costs.len() as f64).map_or(f64::INFINITY, |us| {
-                let free = self.capacity.processors * self.free_share();
-                free.min(LOGIN_PROCESSORS) * 1e6 / us
-            });
-        by_processors.min(self.capacity_meanwhile().logins_per_s)
+        self.possible_per_s(|costs| costs.login).min(self.capacity_meanwhile().logins_per_s)
+    }
+
+    /// The same of sessions that are only opened.
+    fn possible_sessions_per_s(&self) -> f64 {
+        self.possible_per_s(|costs| costs.session).min(self.capacity_meanwhile().sessions_per_s)
+    }
+
+    /// What the processors can do beside the foreground, by what it cost before and after the run.
+    fn possible_per_s(&self, cost: fn(&Costs) -> Option<f64>) -> f64 {
+        self.cost_meanwhile(cost).map_or(f64::INFINITY, |us| {
+            let free = self.capacity.processors * self.free_share();
+            free.min(LOGIN_PROCESSORS) * 1e6 / us
+        })
+    }
+
+    /// Between what it cost before and after the run.
+    fn cost_meanwhile(&self, cost: fn(&Costs) -> Option<f64>) -> Option<f64> {
+        let costs = [Some(&self.costs), self.costs_after.as_ref()];
+        let costs: Vec<f64> = costs.into_iter().flatten().filter_map(cost).collect();
+        figures::share(costs.iter().sum(), costs.len() as f64)
+    }
+
+    /// Messages that were served, of what the server could do. Where less was offered than that, of the capacity in whose multiples it was offered:
+    /// a server can do no more than what is asked of it.
+    fn goodput(&self, tally: &Tally) -> Option<f64> {
+        let offered = figures::messages_per_s(tally, |slice| slice.due.offered)?;
+        let is_more = offered > self.capacity.messages_per_s;
+        let capacity = if is_more { self.capacity_meanwhile() } else { self.capacity };
+        figures::goodput(tally, &capacity)
     }
 
     /// What the server could do in the run: between what was measured before and after it.
@@ -282,7 +310,7 @@ impl Gathered {
         // Where somebody never came back there is no such time.
         let took = crowds.map(|crowd| crowd.all_back_s).collect::<Option<Vec<f64>>>()?;
         let took = took.into_iter().reduce(f64::max)?;
-        let best = dropped as f64 / self.possible_logins_per_s();
+        let best = dropped as f64 / self.possible_sessions_per_s();
         figures::share(took, best)
     }
 
@@ -340,7 +368,8 @@ impl Gathered {
                 }
             }
         }
-        let useful = logins as f64 * self.costs.login? + messages as f64 * self.costs.message?;
+        let useful = logins as f64 * self.cost_meanwhile(|costs| costs.login)?
+            + messages as f64 * self.cost_meanwhile(|costs| costs.message)?;
         let left = used * storm_s * 1e6 - useful;
         (turned_away >= TURNED_AWAY_MIN && left > 0.0).then(|| left / turned_away as f64)
     }

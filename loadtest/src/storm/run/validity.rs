@@ -19,19 +19,24 @@ const LATENESS_SHARE_MAX: f64 = 0.5;
 /// A storm whose clients begin later than this (99th percentile) is another storm than the one that was planned.
 const STARTED_LATE_MS_MAX: f64 = 1_000.0;
 
+/// Connections that answer later than this (99th percentile) by the driver's own doing are another network than the one that was planned: a server
+/// keeps a place for each handshake until it is over.
+const NETWORK_LATE_MS_MAX: f64 = 100.0;
+
 /// A machine whose speed changes by more than this factor while a run lasts spoils the figures that are reckoned by what the server can do.
 const CHANGE_MAX: f64 = 1.25;
 
 /// Figures that are reckoned by what the server can do: in messages, and in logins.
 const OF_MESSAGES: [&str; 1] = ["goodput_of_capacity"];
-const OF_LOGINS: [&str; 3] = ["logins_of_possible", "back_ratio", "bg_floor_kept"];
+const OF_LOGINS: [&str; 2] = ["logins_of_possible", "bg_floor_kept"];
+const OF_SESSIONS: [&str; 1] = ["back_ratio"];
 
-/// Figures that hold the storm against what was before it.
-const OF_QUIET: [&str; 2] = ["fg_p99_ratio", "enter_ms"];
+/// Figures that hold the storm against what was before it, what the foreground left over then included.
+const OF_QUIET: [&str; 5] = ["fg_p99_ratio", "enter_ms", "memory_ratio", "logins_of_possible", "back_ratio"];
 
-/// Whether a limit depends on that the server was at rest when the run began.
-pub fn needs_quiet(scenario: &Scenario) -> bool {
-    OF_QUIET.iter().any(|figure| scenario.limits.contains_key(*figure))
+/// Whether the run says nothing because this posture held when it began: GUARD is felt only in what is held against the quiet phase.
+pub fn spoils(posture: &str, scenario: &Scenario) -> bool {
+    posture != "guard" || OF_QUIET.iter().any(|figure| scenario.limits.contains_key(*figure))
 }
 
 /// Why a run says nothing about the server. `p99`: what the run reports of conversations.
@@ -77,6 +82,16 @@ pub fn doubts(run: &Gathered, scenario: &Scenario, p99: &ByPhase) -> Vec<String>
             )
         }));
     }
+    let phones = run.outcomes.phones.iter().map(|phones| &phones.network_late);
+    let crowds = run.outcomes.crowds.iter().map(|crowd| &crowd.network_late);
+    for late in phones.chain(crowds) {
+        why.extend(worst_over(NETWORK_LATE_MS_MAX, &late.p99_ms()).map(|(phase, late)| {
+            format!(
+                "the driver's own network was {late:.0} ms behind (p99, {phase}): the server waited for it, and no figure of it is the \
+                 server's (--scale, or a smaller logins_per_s_max in the scenario's settings)"
+            )
+        }));
+    }
     if let Some(after) = &run.capacity_after {
         why.extend(changed(&run.capacity, after, |figure| scenario.limits.contains_key(figure)));
     }
@@ -89,6 +104,7 @@ fn changed(before: &Capacity, after: &Capacity, is_limited: impl Fn(&str) -> boo
     let rows = [
         ("messages", before.messages_per_s, after.messages_per_s, &OF_MESSAGES[..]),
         ("logins", before.logins_per_s, after.logins_per_s, &OF_LOGINS[..]),
+        ("sessions", before.sessions_per_s, after.sessions_per_s, &OF_SESSIONS[..]),
     ];
     let (what, before, after, _) = rows.into_iter().find(|(_, before, after, figures)| {
         figures.iter().any(|figure| is_limited(figure))
@@ -148,8 +164,12 @@ fn driver_late(late: &ByPhase, reported: &ByPhase) -> Vec<String> {
 
 /// The phase in which clients began too late, and how late: the worst of them.
 fn began_late(late: &ByPhase) -> Option<(&'static str, f64)> {
+    worst_over(STARTED_LATE_MS_MAX, late)
+}
+
+fn worst_over(most_ms: f64, late: &ByPhase) -> Option<(&'static str, f64)> {
     let late = Phase::ALL.into_iter().filter_map(|phase| Some((phase.name(), late.of(phase)?)));
-    late.filter(|(_, late)| *late > STARTED_LATE_MS_MAX).max_by(|(_, a), (_, b)| a.total_cmp(b))
+    late.filter(|(_, late)| *late > most_ms).max_by(|(_, a), (_, b)| a.total_cmp(b))
 }
 
 #[cfg(test)]
@@ -171,8 +191,12 @@ mod tests {
 
     #[test]
     fn a_machine_that_changes_its_speed_spoils_what_depends_on_it() {
-        let capacity =
-            |messages_per_s, logins_per_s| Capacity { processors: 1.0, logins_per_s, messages_per_s };
+        let capacity = |messages_per_s, logins_per_s| Capacity {
+            processors: 1.0,
+            logins_per_s,
+            sessions_per_s: logins_per_s,
+            messages_per_s,
+        };
         let before = capacity(10_000.0, 2_000.0);
         let doubt = |after, limit: &str| changed(&before, &after, |figure| figure == limit);
         assert_eq!(doubt(capacity(8_100.0, 2_400.0), "goodput_of_capacity"), None);
@@ -183,6 +207,7 @@ mod tests {
         for limit in OF_LOGINS {
             assert!(doubt(capacity(10_000.0, 1_500.0), limit).unwrap().contains("2000 logins"));
         }
+        assert!(doubt(capacity(10_000.0, 1_500.0), "back_ratio").unwrap().contains("2000 sessions"));
     }
 
     #[test]

@@ -10,6 +10,7 @@ use std::time::{Duration, Instant};
 use anyhow::Context;
 use buslane_client::raw::{FrameReader, Session};
 use buslane_shared::frame::frame;
+use buslane_shared::refusal::Code;
 use buslane_shared::wire::{self, client_frame, event, message, request, server_frame};
 use bytes::{BufMut, Bytes, BytesMut};
 
@@ -69,6 +70,8 @@ enum End {
     Closed(&'static str),
     /// The node is being stopped.
     Drained,
+    /// Nobody said anything.
+    Broken,
 }
 
 impl Speaker {
@@ -148,6 +151,7 @@ impl Speaker {
                 End::Stopped if talk.stage.stop.is_cancelled() => {}
                 End::Stopped => shared.record.on_end(talk.witness.device, Instant::now()),
                 End::Drained => shared.drained += 1,
+                End::Broken => shared.broken += 1,
                 End::Closed(why) => *shared.closed_because.entry(why).or_default() += 1,
             }
         }
@@ -207,7 +211,8 @@ struct Line {
     ping_interval: Duration,
     last_event: u64,
     unseen: u64,
-    going_away: bool,
+    connection: quinn::Connection,
+    going_away: Option<Code>,
 }
 
 impl Talking {
@@ -226,7 +231,8 @@ impl Talking {
             ping_interval,
             last_event: if welcome.resumed { speaker.phone.seen() } else { 0 },
             unseen: 0,
-            going_away: false,
+            connection: connection.clone(),
+            going_away: None,
         };
         let end = self.talk(speaker, &mut line, &mut recv).await;
         speaker.phone.set_seen(line.last_event);
@@ -331,7 +337,7 @@ impl Talking {
             Some(server_frame::Kind::Answer(answer)) => self.on_answer(speaker, line, answer),
             Some(server_frame::Kind::Event(event)) => self.on_event(speaker, line, event).await,
             Some(server_frame::Kind::GoAway(go_away)) => {
-                line.going_away = go_away.code() == wire::RefusalCode::Draining;
+                line.going_away = Some(go_away.code());
             }
             _ => {}
         }
@@ -452,7 +458,17 @@ impl Line {
     }
 
     fn end(&self, why: &'static str) -> End {
-        if self.going_away { End::Drained } else { End::Closed(why) }
+        let said = self.connection.close_reason().map(Turned::from);
+        match (self.going_away, &said) {
+            (Some(Code::Draining), _) | (None, Some(Turned::Refused { name: "draining", .. })) => {
+                End::Drained
+            }
+            (Some(code), _) => End::Closed(code.name()),
+            (None, Some(Turned::Refused { name, .. })) => End::Closed(name),
+            (None, Some(_)) => End::Broken,
+            // The server ended the session and left the connection, or said what nobody understands.
+            (None, None) => End::Closed(why),
+        }
     }
 }
 

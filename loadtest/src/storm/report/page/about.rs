@@ -4,7 +4,7 @@ use super::figures::fact;
 use crate::storm::report::escape::text;
 use crate::storm::report::words;
 use crate::storm::report::words::{count, or_not, seconds, three_digits};
-use crate::storm::result::{ByPhase, Costs, Run, Summary};
+use crate::storm::result::{ByPhase, Costs, Run};
 
 const METHOD: &str = "Load is open loop: what is due is counted when it is due, whether the server or the driver is ready or not, and every \
 latency counts from then, so waiting is never left out. The server is a process of its own, reached over real QUIC. Conversations run on a \
@@ -70,21 +70,10 @@ fn facts(run: &Run) -> String {
                 or_not(summary.rss_mib.after, words::mib)
             ),
         ),
-        ("live sessions that it closed", closed(summary)),
+        ("live sessions that it closed", words::closed(summary)),
         ("driver late by itself, p99", lateness(&summary.driver_lateness_ms)),
     ];
     rows.iter().map(|(what, value)| fact(what, value)).collect()
-}
-
-/// How many, and what was said to them.
-fn closed(summary: &Summary) -> String {
-    let all = count(summary.live_sessions_closed as f64);
-    let because: Vec<String> = summary
-        .closed_because
-        .iter()
-        .map(|(why, number)| format!("{why} {}", count(*number as f64)))
-        .collect();
-    if because.is_empty() { all } else { format!("{all} ({})", because.join(", ")) }
 }
 
 fn lateness(late: &ByPhase) -> String {
@@ -95,8 +84,9 @@ fn lateness(late: &ByPhase) -> String {
 fn costs(costs: &Costs) -> String {
     let micro = |value: Option<f64>| or_not(value, |us| format!("{} µs", three_digits(us)));
     format!(
-        "a login {}, a message {}, turning one away {} (an estimate)",
+        "a login {}, a session without a request {}, a message {}, turning one away {} (an estimate)",
         micro(costs.login),
+        micro(costs.session),
         micro(costs.message),
         micro(costs.refusal)
     )
