@@ -4,7 +4,7 @@ use super::figures::fact;
 use crate::storm::report::escape::text;
 use crate::storm::report::words;
 use crate::storm::report::words::{count, or_not, seconds, three_digits};
-use crate::storm::result::{ByPhase, Costs, Run};
+use crate::storm::result::{ByPhase, Capacity, Costs, Run};
 
 const METHOD: &str = "Load is open loop: what is due is counted when it is due, whether the server or the driver is ready or not, and every \
 latency counts from then, so waiting is never left out. The server is a process of its own, reached over real QUIC. Conversations run on a \
@@ -36,7 +36,6 @@ fn notes(run: &Run) -> String {
 fn facts(run: &Run) -> String {
     let summary = &run.summary;
     let origin = &run.origin;
-    let capacity = summary.capacity;
     let phases = run.plan.phases;
     let pinned = if origin.pinned { "had processors of their own" } else { "shared processors" };
     let rows = [
@@ -49,15 +48,10 @@ fn facts(run: &Run) -> String {
             "phases",
             format!("{} s quiet, {} s storm, {} s after", phases.quiet_s, phases.storm_s, phases.after_s),
         ),
+        ("capacity measured before", could(&summary.capacity)),
         (
-            "capacity measured before",
-            format!(
-                "{} logins or {} messages a second on {} {}",
-                count(capacity.logins_per_s),
-                count(capacity.messages_per_s),
-                three_digits(capacity.processors),
-                if capacity.processors == 1.0 { "processor" } else { "processors" }
-            ),
+            "capacity measured after",
+            summary.capacity_after.as_ref().map_or(words::NOT_MEASURED.to_owned(), could),
         ),
         ("cost at the server", costs(&summary.server_cpu_us)),
         ("posture", posture(run)),
@@ -74,6 +68,16 @@ fn facts(run: &Run) -> String {
         ("driver late by itself, p99", lateness(&summary.driver_lateness_ms)),
     ];
     rows.iter().map(|(what, value)| fact(what, value)).collect()
+}
+
+fn could(capacity: &Capacity) -> String {
+    format!(
+        "{} logins or {} messages a second on {} {}",
+        count(capacity.logins_per_s),
+        count(capacity.messages_per_s),
+        three_digits(capacity.processors),
+        if capacity.processors == 1.0 { "processor" } else { "processors" }
+    )
 }
 
 fn lateness(late: &ByPhase) -> String {
