@@ -206,7 +206,7 @@ pub async fn run(
         notes.push(format!("the server did not stop in order: {error:#}"));
     }
     let (mut capacity_after, mut costs_after) = (None, None);
-    if plan.against.is_none() && ended_early.is_none() {
+    if plan.against.is_none() && ended_early.is_none() && validity::needs_capacity(&plan.scenario) {
         progress(Progress::Step("measuring once more what this server can do"));
         match unless_stopped(&stop, calibration(plan)).await {
             Ok((after, costs)) => {

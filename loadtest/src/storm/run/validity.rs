@@ -31,6 +31,14 @@ const OF_MESSAGES: [&str; 1] = ["goodput_of_capacity"];
 const OF_LOGINS: [&str; 2] = ["logins_of_possible", "bg_floor_kept"];
 const OF_SESSIONS: [&str; 1] = ["back_ratio"];
 
+/// Whether a limit is reckoned by what the server can do.
+pub fn needs_capacity(scenario: &Scenario) -> bool {
+    [&OF_MESSAGES[..], &OF_LOGINS, &OF_SESSIONS]
+        .into_iter()
+        .flatten()
+        .any(|figure| scenario.limits.contains_key(*figure))
+}
+
 /// Figures that hold the storm against what was before it, what the foreground left over then included.
 const OF_QUIET: [&str; 5] = ["fg_p99_ratio", "enter_ms", "memory_ratio", "logins_of_possible", "back_ratio"];
 
@@ -208,6 +216,17 @@ mod tests {
             assert!(doubt(capacity(10_000.0, 1_500.0), limit).unwrap().contains("2000 logins"));
         }
         assert!(doubt(capacity(10_000.0, 1_500.0), "back_ratio").unwrap().contains("2000 sessions"));
+    }
+
+    #[test]
+    fn what_is_looked_at_depends_on_the_limits() {
+        let named = |name: &str| crate::storm::scenario::known::find(name).unwrap();
+        assert!(!needs_capacity(&named("demo")) && needs_capacity(&named("worldcup")));
+        assert!(!spoils("guard", &named("demo")) && spoils("emergency", &named("demo")));
+        for name in ["pohang", "reconnect", "silent"] {
+            let scenario = named(name);
+            assert!(needs_capacity(&scenario) && spoils("guard", &scenario), "{name}");
+        }
     }
 
     #[test]
