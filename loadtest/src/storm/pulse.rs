@@ -55,8 +55,9 @@ mod tests {
     fn a_thread_that_does_something_else_is_late() {
         let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
         let late = runtime.block_on(async {
-            let second = Duration::from_secs(1);
-            let timing = Timing::new(std::time::Instant::now(), second, second, second);
+            // So long that a machine that stands still for a moment does not leave the quiet phase.
+            let minute = Duration::from_secs(60);
+            let timing = Timing::new(std::time::Instant::now(), minute, minute, minute);
             let pulse = Pulse::start(timing);
             while pulse.late.lock().unwrap().p99_ms().quiet.is_none() {
                 tokio::task::yield_now().await;
