@@ -41,6 +41,31 @@ fn ticks_used(stat: &str) -> Option<u64> {
     user.checked_add(system)
 }
 
+/// Time for which these processors (empty: all) wanted to work and the host of a virtual machine did not let them, all of them together. Always
+/// nothing where the host does not tell.
+///
+/// Source: `steal` in `/proc/stat`.
+pub fn stolen_time(processors: &[usize]) -> io::Result<Duration> {
+    let stat = fs::read_to_string("/proc/stat")?;
+    let ticks = ticks_stolen(&stat, processors)
+        .ok_or_else(|| io::Error::new(io::ErrorKind::InvalidData, "no `steal` for each processor"))?;
+    let each_s = rustix::param::clock_ticks_per_second();
+    Ok(Duration::from_secs_f64(ticks as f64 / each_s as f64))
+}
+
+/// The eighth time of the lines of these processors; with none of them, of the line of all.
+fn ticks_stolen(stat: &str, processors: &[usize]) -> Option<u64> {
+    let of = |name: &str| {
+        let mut lines = stat.lines().filter_map(|line| line.split_once(' '));
+        let (_, times) = lines.find(|(of, _)| *of == name)?;
+        times.split_ascii_whitespace().nth(7)?.parse::<u64>().ok()
+    };
+    match processors {
+        [] => of("cpu"),
+        some => some.iter().map(|processor| of(&format!("cpu{processor}"))).sum(),
+    }
+}
+
 /// Resident memory of the process in bytes (`VmRSS` of `/proc/PID/status`).
 pub fn resident_bytes(pid: u32) -> io::Result<u64> {
     let status = fs::read_to_string(format!("/proc/{pid}/status"))?;
@@ -75,6 +100,23 @@ mod tests {
         };
         std::thread::spawn(work).join().unwrap();
         assert!(process_time(pid).unwrap() >= before + Duration::from_millis(50));
+    }
+
+    #[test]
+    fn what_the_host_takes_is_read_by_processor() {
+        let stat = "cpu  10 0 5 900 1 0 2 33 0 0\ncpu0 5 0 2 450 1 0 1 11 0 0\ncpu1 5 0 3 450 0 0 1 22 0 0\ncpu10 1 1 1 1 1 1 1 7 0 0\nintr 1";
+        for (processors, ticks) in [
+            (&[][..], Some(33)),
+            (&[0], Some(11)),
+            (&[1], Some(22)),
+            (&[0, 1], Some(33)),
+            (&[10], Some(7)),
+            (&[2], None),
+        ] {
+            assert_eq!(ticks_stolen(stat, processors), ticks, "{processors:?}");
+        }
+        assert_eq!(ticks_stolen("cpu 1 2 3", &[]), None);
+        assert!(stolen_time(&[]).is_ok());
     }
 
     #[test]

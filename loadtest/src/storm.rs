@@ -33,6 +33,7 @@ pub mod scenario;
 pub mod silent;
 pub mod stage;
 pub mod system;
+mod tail;
 pub mod talk;
 pub mod tally;
 pub mod thresholds;

@@ -1,5 +1,10 @@
-//! What the server can do on this machine, found before each run: processor time of a login, of a visit (a login and the request that
-//! every client makes then) and of a message, with the server kept busy, on a server of its own without any control of load. Scenarios state their load in multiples of it.
+//! What the server can do on this machine, found before each run: processor time of a session that is opened and closed, of a login (with
+//! the request that every client makes then) and of a message, on a server of its own without any control of load. Scenarios state their
+//! load in multiples of it.
+//!
+//! A message is measured twice. On a busy server packets, wakes and commits are shared by many of them: one costs half of what it costs
+//! alone. So half of what a full server does keeps a processor nearly busy, and is no half of it; scenarios are stated in multiples of
+//! what it can do where each comes alone, and what is served of more than everything is held against what a full one does.
 //!
 //! It is the processor time that counts, from the kernel's accounts, so it does not matter how fast the driver is.
 
@@ -29,14 +34,19 @@ const LOGINS_AT_A_TIME: usize = 48;
 /// fewer of them many frames share a packet, and a message seems to cost half of what it does.
 const PAIRS: usize = 500;
 
-/// Conversations that send at a time. Few: what is measured is the cost of a message that comes alone. On a full server packets and commits
-/// share more of it, and a multiple of that cheaper cost would be more than it says: half of it already kept a processor 85 % busy.
-const SENDERS: usize = 4;
+/// Conversations that send at a time, where what is measured is a message that comes alone.
+const ALONE: usize = 1;
 
-/// Each of the three is measured in so many windows, after it has warmed up, and the window in the middle counts: one in which the machine
-/// was slow for a moment says nothing.
+/// The same, where the server is to be full.
+const FULL: usize = 64;
+
+/// Logins are measured in so many windows, after a warm-up, and the window in the middle counts: one in which the machine was slow for a
+/// moment says nothing.
 const WINDOWS: usize = 5;
 const WINDOW: Duration = Duration::from_secs(1);
+
+/// Messages are measured for longer, and all of it counts: what the store writes out in the background belongs to what they cost.
+const MESSAGE_WINDOWS: usize = 10;
 const WARM_UP: Duration = Duration::from_secs(1);
 
 /// How long one step may take.
@@ -59,6 +69,8 @@ pub struct Plan {
     pub processors: f64,
     /// Messages that one sends at once.
     pub burst: usize,
+    /// Whether it is to be found what a full server does.
+    pub full: bool,
 }
 
 /// Measures. Runs on the calling thread's runtime, which must be of one thread.
@@ -73,15 +85,16 @@ async fn measure(plan: Plan) -> anyhow::Result<(Capacity, Costs)> {
     let (phones, session) =
         logins(&plan, &net, phones, Then::Leave).await.context("measuring what a session costs")?;
     let (_, login) = logins(&plan, &net, phones, Then::Ask).await.context("measuring what a login costs")?;
-    let message = messages(&plan, &net).await.context("measuring what a message costs")?;
+    let Messages { alone, full } = messages(&plan, &net).await.context("measuring what a message costs")?;
     let capacity = Capacity {
         processors: plan.processors,
         logins_per_s: plan.processors.min(LOGIN_PROCESSORS) / login,
         sessions_per_s: plan.processors.min(LOGIN_PROCESSORS) / session,
-        messages_per_s: plan.processors / message,
+        messages_per_s: plan.processors / alone,
+        messages_full_per_s: full.map(|cost| plan.processors / cost),
     };
     let us = |cost: f64| Some(cost * 1e6);
-    Ok((capacity, Costs { login: us(login), session: us(session), message: us(message), refusal: None }))
+    Ok((capacity, Costs { login: us(login), session: us(session), message: us(alone), refusal: None }))
 }
 
 /// Processor seconds of one operation: what was used in a window, by what was done meanwhile.
@@ -92,8 +105,8 @@ struct Meter {
 }
 
 impl Meter {
-    fn new(plan: &Plan) -> Self {
-        let end = Instant::now() + WARM_UP + WINDOW * WINDOWS as u32;
+    fn new(plan: &Plan, windows: usize) -> Self {
+        let end = Instant::now() + WARM_UP + WINDOW * windows as u32;
         Self { pids: plan.pids.clone(), done: Rc::default(), end }
     }
 
@@ -105,32 +118,41 @@ impl Meter {
         Ok((used.as_secs_f64(), *self.done.borrow()))
     }
 
-    async fn cost(&self) -> anyhow::Result<f64> {
+    /// What was used, and what was done, in each window until the end.
+    async fn windows(&self) -> anyhow::Result<Vec<(f64, u64)>> {
         tokio::time::sleep(WARM_UP).await;
-        let mut costs = Vec::with_capacity(WINDOWS);
+        let mut windows = Vec::new();
         let mut before = self.used()?;
-        for _ in 0..WINDOWS {
+        loop {
             tokio::time::sleep(WINDOW).await;
             let now = self.used()?;
-            costs.push((now.0 - before.0, now.1 - before.1));
+            windows.push((now.0 - before.0, now.1 - before.1));
             before = now;
+            if Instant::now() + WINDOW / 2 > self.end {
+                return Ok(windows);
+            }
         }
-        middle(&costs)
     }
 }
 
-/// Of windows with what was used and what was done in them: the cost in the middle. A window in which nothing was done had the highest.
-fn middle(windows: &[(f64, u64)]) -> anyhow::Result<f64> {
+/// The cost of one in all windows together.
+fn mean(windows: &[(f64, u64)]) -> anyhow::Result<f64> {
     let done: u64 = windows.iter().map(|(_, done)| done).sum();
     let used: f64 = windows.iter().map(|(used, _)| used).sum();
     anyhow::ensure!(done > 0, "nothing was done in {} s", windows.len());
     anyhow::ensure!(used > 0.0, "the kernel has accounted no processor time for it");
+    Ok(used / done as f64)
+}
+
+/// The cost of one in the window in the middle. A window in which nothing was done had the highest.
+fn middle(windows: &[(f64, u64)]) -> anyhow::Result<f64> {
+    let mean = mean(windows)?;
     let cost = |(used, done): &(f64, u64)| if *done > 0 { used / *done as f64 } else { f64::INFINITY };
     let mut costs: Vec<f64> = windows.iter().map(cost).collect();
     costs.sort_by(f64::total_cmp);
     let middle = costs.get(costs.len() / 2).copied().filter(|cost| *cost > 0.0 && cost.is_finite());
     // So little was done that most windows are empty: all of them together.
-    Ok(middle.unwrap_or(used / done as f64))
+    Ok(middle.unwrap_or(mean))
 }
 
 /// What a client does once it is in.
@@ -148,13 +170,13 @@ async fn logins(
     phones: Vec<Phone>,
     then: Then,
 ) -> anyhow::Result<(Vec<Phone>, f64)> {
-    let meter = Meter::new(plan);
+    let meter = Meter::new(plan, WINDOWS);
     let mut tasks = Vec::new();
     for phone in phones {
         let (net, done, end) = (net.clone(), meter.done.clone(), meter.end);
         tasks.push(tokio::task::spawn_local(login_again_and_again(phone, net, done, end, then)));
     }
-    let cost = meter.cost().await?;
+    let cost = middle(&meter.windows().await?)?;
     let mut phones = Vec::with_capacity(tasks.len());
     for task in tasks {
         phones.push(task.await??);
@@ -183,10 +205,19 @@ async fn login_again_and_again(
     Ok(phone)
 }
 
-async fn messages(plan: &Plan, net: &Rc<Net>) -> anyhow::Result<f64> {
+/// Processor seconds of a message.
+struct Messages {
+    alone: f64,
+    full: Option<f64>,
+}
+
+/// A session that sends, and the room that it sends to.
+type Sender = (Session, Bytes);
+
+async fn messages(plan: &Plan, net: &Rc<Net>) -> anyhow::Result<Messages> {
     let mut phones =
         fleet::enrol(net, &plan.target, "calibrate-talk", 2 * PAIRS, Side::Foreground).await?.into_iter();
-    let mut sessions = Vec::new();
+    let (mut senders, mut receivers) = (Vec::with_capacity(PAIRS), Vec::with_capacity(PAIRS));
     while let (Some(mut one), Some(mut other)) = (phones.next(), phones.next()) {
         let peer = other.user.to_string();
         let mut sender = one.open_patiently(net, Side::Foreground, STEP_LIMIT).await?;
@@ -195,36 +226,51 @@ async fn messages(plan: &Plan, net: &Rc<Net>) -> anyhow::Result<f64> {
         let wire::answer::Result::Room(room) = sender.request(1, op, STEP_LIMIT).await? else {
             anyhow::bail!("OpenDirect was not answered with a room");
         };
-        sessions.push((sender, receiver, room.room));
-    }
-    let meter = Meter::new(plan);
-    let (mut senders, mut receivers) = (Vec::new(), Vec::new());
-    let mut shares: Vec<Vec<(Session, Bytes)>> = (0..SENDERS).map(|_| Vec::new()).collect();
-    for (n, (sender, receiver, room)) in sessions.into_iter().enumerate() {
+        senders.push((sender, room.room));
         receivers.push(tokio::task::spawn_local(read_all(receiver)));
-        if let Some(share) = shares.get_mut(n % SENDERS) {
-            share.push((sender, room));
-        }
     }
-    for share in shares {
-        let talk = send_in_turn(share, plan.burst, meter.done.clone(), meter.end);
-        senders.push(tokio::task::spawn_local(talk));
+    let (mut senders, alone) = at_a_time(plan, senders, ALONE).await?;
+    let mut full = None;
+    if plan.full {
+        let cost;
+        (senders, cost) = at_a_time(plan, senders, FULL).await?;
+        full = Some(cost);
     }
-    let cost = meter.cost().await?;
-    for task in senders {
-        task.await??;
+    for (session, _) in &senders {
+        session.connection.close(0u32.into(), b"");
     }
     receivers.iter().for_each(tokio::task::JoinHandle::abort);
-    Ok(cost)
+    Ok(Messages { alone, full })
+}
+
+/// What a message costs when so many conversations send at a time.
+async fn at_a_time(plan: &Plan, senders: Vec<Sender>, many: usize) -> anyhow::Result<(Vec<Sender>, f64)> {
+    let mut shares: Vec<Vec<Sender>> = (0..many).map(|_| Vec::new()).collect();
+    for (n, sender) in senders.into_iter().enumerate() {
+        if let Some(share) = shares.get_mut(n % many) {
+            share.push(sender);
+        }
+    }
+    let meter = Meter::new(plan, MESSAGE_WINDOWS);
+    let talk =
+        |share| tokio::task::spawn_local(send_in_turn(share, plan.burst, meter.done.clone(), meter.end));
+    let talks: Vec<_> = shares.into_iter().map(talk).collect();
+    let cost = mean(&meter.windows().await?)?;
+    let mut senders = Vec::with_capacity(PAIRS);
+    for talk in talks {
+        senders.extend(talk.await??);
+    }
+    Ok((senders, cost))
 }
 
 /// One message after another, each in the next conversation.
 async fn send_in_turn(
-    mut share: Vec<(Session, Bytes)>,
+    mut share: Vec<Sender>,
     burst: usize,
     done: Rc<RefCell<u64>>,
     end: Instant,
-) -> anyhow::Result<()> {
+) -> anyhow::Result<Vec<Sender>> {
+    // Requests of a session are numbered; opening the room was the first one.
     let mut id = 1;
     while Instant::now() < end {
         for (session, room) in &mut share {
@@ -237,10 +283,7 @@ async fn send_in_turn(
             *done.borrow_mut() += receipts(session, burst).await?;
         }
     }
-    for (session, _) in &share {
-        session.connection.close(0u32.into(), b"");
-    }
-    Ok(())
+    Ok(share)
 }
 
 /// Waits for the answers to so many requests, and counts the receipts among them.
@@ -292,6 +335,14 @@ mod tests {
     fn a_moment_in_which_the_machine_was_slow_says_nothing() {
         let cost = middle(&[(1.0, 1_000), (0.9, 1_000), (0.9, 100), (1.1, 1_000), (1.0, 0)]).unwrap();
         assert_eq!(cost, 1.1 / 1_000.0, "the slow one and the empty one are above it");
+    }
+
+    #[test]
+    fn what_is_written_in_the_background_belongs_to_a_message() {
+        let cost = mean(&[(1.0, 1_000), (1.0, 600), (1.0, 1_400)]).unwrap();
+        assert_eq!(cost, 3.0 / 3_000.0);
+        assert!(mean(&[(0.0, 5)]).is_err());
+        assert!(mean(&[(0.5, 0)]).is_err());
     }
 
     #[test]

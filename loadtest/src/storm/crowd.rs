@@ -43,18 +43,13 @@ use super::net::Net;
 use super::pulse::Pulse;
 use super::scenario::Crowd;
 use super::stage::Stage;
+use super::tail;
 use super::tally::{Outcome, Tally};
 use super::timing::Timing;
 use crate::simulate::random::Random;
 
 /// Source addresses, at most.
 const ADDRESSES_MAX: usize = 256;
-
-/// After the end of the run what is on its way may still arrive.
-const TAIL: Duration = Duration::from_secs(3);
-
-/// How often it is looked whether everything has arrived.
-const LOOK_EVERY: Duration = Duration::from_millis(20);
 
 /// How long the server is given to hear that sessions are closed.
 const SETTLE: Duration = Duration::from_secs(1);
@@ -131,7 +126,8 @@ async fn play(stage: Stage, plan: CrowdPlan, cue: Cue) -> anyhow::Result<CrowdOu
     let pulse = Pulse::start(timing);
     let lateness = cast.direct(&stage, plan, &timing, &notes).await;
     let network_late = pulse.finish();
-    cast.arrive().await;
+    // Of a run that was interrupted as well, or what was on its way then would seem lost.
+    tail::wait(|| cast.has_all(), || notes.arrived()).await;
     let (phones, rooms) = cast.dismiss().await?;
     let Book { tally, ledger, closed_because, drained, broken, stored, received, drops } = notes.take();
     // What matters is when everybody was back, so one who is not counts most.
@@ -242,14 +238,9 @@ impl Cast {
         }
     }
 
-    /// Waits for what is on its way, for a moment; of a run that was interrupted as well, or what was on its way then would seem lost.
-    async fn arrive(&self) {
-        let all = async {
-            while !self.seats.chunks_exact(2).all(is_pair_done) {
-                tokio::time::sleep(LOOK_EVERY).await;
-            }
-        };
-        let _ = tokio::time::timeout(TAIL, all).await;
+    /// Whether everybody has the answers, and what the neighbour has sent.
+    fn has_all(&self) -> bool {
+        self.seats.chunks_exact(2).all(is_pair_done)
     }
 
     /// Ends all sessions. The phones, and the rooms of their pairs.

@@ -124,13 +124,17 @@ fn contiguous(window: &[usize]) -> bool {
     }
 }
 
-/// Messages a second that were served in the storm, its first second left out, of what the server can do.
-pub fn goodput(tally: &Tally, capacity: &Capacity) -> Option<f64> {
-    share(messages_per_s(tally, |slice| slice.served)?, capacity.messages_per_s)
+/// Messages a second that were served in the storm, its first second left out, of what the server could do between `before` the run and
+/// after it. Where less was offered than that, of the capacity in whose multiples it was offered: a server can do no more than what is asked.
+pub fn goodput(tally: &Tally, before: &Capacity, meanwhile: &Capacity) -> Option<f64> {
+    let offered = messages_per_s(tally, |slice| slice.due.offered)?;
+    let is_more = offered > before.most_messages_per_s();
+    let capacity = if is_more { meanwhile.most_messages_per_s() } else { before.messages_per_s };
+    share(messages_per_s(tally, |slice| slice.served)?, capacity)
 }
 
 /// Messages a second in the storm, its first second left out; `None`: no crowd sends any.
-pub fn messages_per_s(tally: &Tally, count: impl Fn(&Slice) -> u64) -> Option<f64> {
+fn messages_per_s(tally: &Tally, count: impl Fn(&Slice) -> u64) -> Option<f64> {
     let timing = tally.timing();
     let counts = by_second(tally, &[Stream::Crowd, Stream::Receipt], count);
     let first = timing.second(timing.storm_begin()) + 1;
@@ -256,7 +260,13 @@ mod tests {
     }
 
     fn capacity() -> Capacity {
-        Capacity { processors: 1.0, logins_per_s: 100.0, sessions_per_s: 100.0, messages_per_s: 1_000.0 }
+        Capacity {
+            processors: 1.0,
+            logins_per_s: 100.0,
+            sessions_per_s: 100.0,
+            messages_per_s: 1_000.0,
+            messages_full_per_s: None,
+        }
     }
 
     #[test]
@@ -283,8 +293,27 @@ mod tests {
         let figures = logins(&tally, &capacity(), 80.0);
         assert_eq!((figures.done_per_s, figures.done_of_possible), (None, Some(1.0)));
         assert_eq!(floor_kept(&tally, &capacity()), None);
-        assert_eq!(goodput(&tally, &capacity()), None);
+        assert_eq!(goodput(&tally, &capacity(), &capacity()), None);
         assert_eq!(success(&tally, &[Stream::Talk], Phase::Storm), None);
+    }
+
+    #[test]
+    fn what_is_served_is_held_against_a_full_server_only_where_more_was_offered() {
+        let full = |full| Capacity { messages_full_per_s: Some(full), ..capacity() };
+        let share = |offered: u64, served: u64| {
+            let mut tally = tally();
+            for second in 0..12 {
+                let due = tally.timing().at(f64::from(second) + 0.5);
+                (0..offered).for_each(|_| tally.on_offered(Stream::Crowd, due));
+                for _ in 0..served {
+                    tally.on_outcome(Stream::Crowd, due, due, Outcome::Done(Duration::ZERO));
+                }
+            }
+            goodput(&tally, &full(2_000.0), &full(1_600.0)).unwrap()
+        };
+        assert!((share(500, 500) - 0.5).abs() < 1e-9, "of the capacity in whose multiples it is offered");
+        assert!((share(1_500, 1_500) - 1.5).abs() < 1e-9);
+        assert!((share(2_500, 800) - 0.5).abs() < 1e-9, "of what it could do meanwhile");
     }
 
     #[test]

@@ -59,6 +59,9 @@ pub struct Summary {
     /// The same in each phase: a run is valid only if it was in time in all of them.
     #[serde(default)]
     pub driver_lateness_ms: ByPhase,
+    /// Share of the server's processors that the host of a virtual machine took away.
+    #[serde(default)]
+    pub stolen: ByPhase,
     /// What the server was measured to be able to do before the run.
     pub capacity: Capacity,
     /// The same after the run, measured in the same way: what differs is the machine.
@@ -134,7 +137,7 @@ pub struct Costs {
     /// Of a session that is opened and closed, without a request: what a return takes. Measured before the run.
     #[serde(default)]
     pub session: Option<f64>,
-    /// Of a message from one phone to another, measured before the run.
+    /// Of a message from one phone to another that comes alone, measured before the run.
     pub message: Option<f64>,
     /// Of a client that is turned away: what is left of the storm's processor time after logins and messages, spread over
     /// those who were turned away. An estimate.
@@ -151,11 +154,19 @@ pub struct Capacity {
     /// Sessions a second that are only opened and closed.
     #[serde(default)]
     pub sessions_per_s: f64,
-    /// Messages a second, each from one phone to another.
+    /// Messages a second from one phone to another, where each comes alone.
     pub messages_per_s: f64,
+    /// The same of a full server, where they share packets and commits; `None`: not measured, because no limit is reckoned by it.
+    #[serde(default)]
+    pub messages_full_per_s: Option<f64>,
 }
 
 impl Capacity {
+    /// The most messages a second that it was seen to do.
+    pub fn most_messages_per_s(&self) -> f64 {
+        self.messages_full_per_s.unwrap_or(self.messages_per_s)
+    }
+
     /// What a server could do in between that could do this before and `after` afterwards: what one thing costs is the mean of both.
     pub fn between(self, after: Option<Self>) -> Self {
         let Some(after) = after else { return self };
@@ -165,6 +176,10 @@ impl Capacity {
             logins_per_s: mean(self.logins_per_s, after.logins_per_s),
             sessions_per_s: mean(self.sessions_per_s, after.sessions_per_s),
             messages_per_s: mean(self.messages_per_s, after.messages_per_s),
+            messages_full_per_s: self
+                .messages_full_per_s
+                .zip(after.messages_full_per_s)
+                .map(|(before, after)| mean(before, after)),
         }
     }
 }
@@ -303,9 +318,13 @@ mod tests {
             logins_per_s: 500.0,
             sessions_per_s: 500.0,
             messages_per_s,
+            messages_full_per_s: Some(2.0 * messages_per_s),
         };
         let between = capacity(20_000.0).between(Some(capacity(10_000.0)));
         assert!((between.messages_per_s - 1e6 / 75.0).abs() < 1e-6, "{between:?}: 50 and 100 us a message");
+        assert!((between.most_messages_per_s() - 2e6 / 75.0).abs() < 1e-6, "{between:?}");
+        let alone = Capacity { messages_full_per_s: None, ..capacity(10_000.0) };
+        assert_eq!(alone.most_messages_per_s(), 10_000.0);
         assert!((between.logins_per_s - 500.0).abs() < 1e-9);
         assert_eq!(capacity(20_000.0).between(None), capacity(20_000.0));
     }

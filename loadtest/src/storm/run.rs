@@ -280,6 +280,7 @@ async fn calibration(plan: &Plan) -> anyhow::Result<(Capacity, Costs)> {
         pids: system.pids(),
         processors: plan.layout.server_processors(),
         burst: burst as usize,
+        full: validity::needs_full(&plan.scenario, plan.scale),
     };
     let (_go, timing) = watch::channel(None);
     // It is never told to begin: calibrating is all preparation.
@@ -339,7 +340,7 @@ impl Tested {
             return Ok(Self { target: target.clone(), system: None, watch: None });
         }
         let system = System::start(system_plan(plan, folder, plan.policy.as_deref())?).await?;
-        let watch = Watch::start(system.pids(), plan.layout.driver())?;
+        let watch = Watch::start(system.pids(), plan.layout.server(), plan.layout.driver())?;
         Ok(Self { target: system.target(), system: Some(system), watch: Some(watch) })
     }
 
@@ -452,7 +453,8 @@ mod tests {
             processors: 1.0,
             logins_per_s: 4_000.0,
             sessions_per_s: 5_000.0,
-            messages_per_s: 20_000.0,
+            messages_per_s: 10_000.0,
+            messages_full_per_s: Some(20_000.0),
         };
         let set = "[session_manager.overload.background]\nlogins_per_s_max = 500";
         assert_eq!(allowed(capacity, &toml::from_str(set).unwrap()).logins_per_s, 500.0);

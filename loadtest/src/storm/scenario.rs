@@ -126,9 +126,11 @@ pub struct Rate {
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
 pub enum Unit {
-    /// Multiples of what the server was measured to be able to do (logins for logins, messages for messages).
+    /// Multiples of what the server was measured to be able to do (logins for logins, messages that come alone for messages).
     #[default]
     Capacity,
+    /// Multiples of the messages that a full server does: more, because they share packets and commits.
+    Full,
     /// So many a second.
     PerS,
 }

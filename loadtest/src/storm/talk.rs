@@ -32,6 +32,7 @@ use super::lateness::Lateness;
 use super::net::Net;
 use super::scenario::{Side, Talk};
 use super::stage::Stage;
+use super::tail;
 use super::tally::{Outcome, Stream, Tally};
 use super::timing::Timing;
 
@@ -40,9 +41,6 @@ const ADDRESSES: usize = 16;
 
 /// How long one step of the preparation may take.
 const STEP_LIMIT: Duration = Duration::from_secs(20);
-
-/// After the end of the run what is on its way may still arrive.
-const TAIL: Duration = Duration::from_secs(3);
 
 /// What is to be done.
 #[derive(Debug, Clone)]
@@ -187,7 +185,12 @@ async fn play(stage: Stage, plan: Plan, cue: Cue) -> anyhow::Result<Seen> {
         )));
     }
     send_all(&stage, &plan, &timing, &shared, &outboxes).await;
-    arrive(&stage, &shared).await;
+    let on_the_way = || shared.borrow().on_the_way.len() as u64;
+    tokio::select! {
+        () = tail::wait(|| on_the_way() == 0, on_the_way) => {}
+        () = stage.stop.cancelled() => {}
+    }
+    shared.borrow_mut().give_up(Instant::now());
     for outbox in &outboxes {
         outbox.close();
     }
@@ -245,18 +248,4 @@ async fn send_all(
         outbox.put(conversation as u32, turn as u32, due);
         number += 1;
     }
-}
-
-/// Waits for what is on its way, for a moment.
-async fn arrive(stage: &Stage, shared: &Rc<RefCell<Shared>>) {
-    let all = async {
-        while !shared.borrow().on_the_way.is_empty() {
-            tokio::time::sleep(Duration::from_millis(20)).await;
-        }
-    };
-    tokio::select! {
-        _ = tokio::time::timeout(TAIL, all) => {}
-        () = stage.stop.cancelled() => {}
-    }
-    shared.borrow_mut().give_up(Instant::now());
 }

@@ -32,15 +32,19 @@ pub struct Watch {
 }
 
 impl Watch {
-    /// Begins to look at these processes, whichever they are at the time, and at this one.
-    pub fn start(server_pids: watch::Receiver<Vec<u32>>, place: Place) -> anyhow::Result<Self> {
+    /// Begins to look at these processes, whichever they are at the time, at their processors (empty: all), and at this process.
+    pub fn start(
+        server_pids: watch::Receiver<Vec<u32>>,
+        server_processors: Vec<usize>,
+        place: Place,
+    ) -> anyhow::Result<Self> {
         let (until, ended) = channel();
         let (is_placed, placed) = channel();
         let thread = std::thread::Builder::new()
             .name("load-watch".to_owned())
             .spawn(move || {
                 let _ = is_placed.send(place.take());
-                look(&server_pids, &ended)
+                look(&server_pids, server_processors, &ended)
             })
             .context("no thread to watch the server")?;
         placed.recv().context("the thread that watches the server has ended")??;
@@ -56,8 +60,12 @@ impl Watch {
     }
 }
 
-fn look(server_pids: &watch::Receiver<Vec<u32>>, ended: &Receiver<()>) -> Account {
-    let mut account = Account::default();
+fn look(
+    server_pids: &watch::Receiver<Vec<u32>>,
+    server_processors: Vec<usize>,
+    ended: &Receiver<()>,
+) -> Account {
+    let mut account = Account::new(server_processors);
     let mut next = Instant::now();
     loop {
         let pids = server_pids.borrow().clone();
@@ -89,6 +97,7 @@ pub struct WatchedSecond {
 pub struct Watched {
     seconds: Vec<WatchedSecond>,
     processors: [Option<f64>; Phase::ALL.len()],
+    stolen: [Option<f64>; Phase::ALL.len()],
     rss_mib_before: Option<f64>,
     rss_mib_peak: Option<f64>,
     rss_mib_after: Option<f64>,
@@ -107,17 +116,18 @@ impl Watched {
                 server_rss_mib: account.resident_at(to).map(mib),
             }
         };
-        let phase = |phase| {
+        let phase = |phase, of| {
             let (from, to) = match phase {
                 Phase::Quiet => (timing.begin(), timing.storm_begin()),
                 Phase::Storm => (timing.storm_begin(), timing.storm_end()),
                 Phase::After => (timing.storm_end(), timing.end()),
             };
-            busy(from, to, |sample| sample.server)
+            busy(from, to, of)
         };
         Self {
             seconds: (0..timing.seconds()).map(second).collect(),
-            processors: Phase::ALL.map(phase),
+            processors: Phase::ALL.map(|of| phase(of, |sample| sample.server)),
+            stolen: Phase::ALL.map(|of| phase(of, |sample| sample.stolen)),
             rss_mib_before: account.resident_at(timing.storm_begin()).map(mib),
             rss_mib_peak: account.resident_peak(timing.begin(), timing.end()).map(mib),
             rss_mib_after: account.resident_at(timing.end()).map(mib),
@@ -132,6 +142,11 @@ impl Watched {
     /// Processors that the server kept busy in a phase, in the mean. Of a phase that was cut short: in what there was of it.
     pub fn processors_in(&self, phase: Phase) -> Option<f64> {
         self.processors.get(phase as usize).copied().flatten()
+    }
+
+    /// Of the server's processors, how many the host of a virtual machine took away in a phase, in the mean.
+    pub fn stolen_in(&self, phase: Phase) -> Option<f64> {
+        self.stolen.get(phase as usize).copied().flatten()
     }
 
     /// Resident memory of the server at the end of the quiet phase.

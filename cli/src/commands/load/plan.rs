@@ -97,7 +97,13 @@ impl StormArgs {
         let (logins_per_s, messages_per_s) = (self.logins_per_s?, self.messages_per_s?);
         // How many processors it has cannot be seen; nothing is computed from it for such a system.
         Some((
-            Capacity { processors: 0.0, logins_per_s, sessions_per_s: logins_per_s, messages_per_s },
+            Capacity {
+                processors: 0.0,
+                logins_per_s,
+                sessions_per_s: logins_per_s,
+                messages_per_s,
+                messages_full_per_s: None,
+            },
             Costs::default(),
         ))
     }

@@ -61,10 +61,15 @@ impl Screen {
                 self.clear();
                 self.output.talk(&format!("{step} ..."));
             }
-            Progress::Calibrated(capacity) => self.output.talk(&format!(
-                "this server can do {:.0} logins/s or {:.0} messages/s",
-                capacity.logins_per_s, capacity.messages_per_s
-            )),
+            Progress::Calibrated(capacity) => {
+                let full = capacity.messages_full_per_s.map(|full| format!(" ({full:.0} where it is full)"));
+                self.output.talk(&format!(
+                    "this server can do {:.0} logins/s or {:.0} messages/s{}",
+                    capacity.logins_per_s,
+                    capacity.messages_per_s,
+                    full.unwrap_or_default()
+                ));
+            }
             Progress::Begun(timing, live) => {
                 self.clear();
                 if !self.output.json {

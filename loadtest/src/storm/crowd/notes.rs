@@ -98,6 +98,12 @@ impl Notes {
         self.0.borrow_mut().received += 1;
     }
 
+    /// Receipts and messages that have come until now.
+    pub fn arrived(&self) -> u64 {
+        let book = self.0.borrow();
+        book.stored + book.received
+    }
+
     /// Connections are about to be taken away. The number of this drop.
     pub fn begin_drop(&self, at: Instant) -> usize {
         let drops = &mut self.0.borrow_mut().drops;

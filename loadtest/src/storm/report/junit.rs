@@ -18,12 +18,26 @@ fn suite(run: &Run) -> String {
     let failed = summary.checks.iter().filter(|check| !check.pass).count();
     let cases: String = summary.checks.iter().map(|check| case(&name, check)).collect();
     format!(
-        "  <testsuite name=\"{name}\" tests=\"{}\" failures=\"{failed}\" errors=\"{}\" timestamp=\"{}\">\n{}{cases}  </testsuite>\n",
+        "  <testsuite name=\"{name}\" tests=\"{}\" failures=\"{failed}\" errors=\"{}\" timestamp=\"{}\">\n{}{}{cases}  </testsuite>\n",
         summary.checks.len() + 1,
         u8::from(!summary.valid),
         text(&run.origin.began),
+        closed(run),
         validity(&name, run),
     )
+}
+
+/// What live sessions that the server closed were told.
+fn closed(run: &Run) -> String {
+    let because = &run.summary.closed_because;
+    if because.is_empty() {
+        return String::new();
+    }
+    let property = |(code, sessions): (&String, &u64)| {
+        format!("      <property name=\"closed_because.{}\" value=\"{sessions}\"/>\n", text(code))
+    };
+    let properties: String = because.iter().map(property).collect();
+    format!("    <properties>\n{properties}    </properties>\n")
 }
 
 fn validity(suite: &str, run: &Run) -> String {

@@ -114,7 +114,7 @@ fn logins(run: &Run) -> Option<String> {
 
 fn crowd(run: &Run) -> Option<String> {
     let per_s = busiest(run, |second| offered(second, Stream::Crowd)) as f64;
-    let many = multiple(per_s, run.summary.capacity.messages_per_s);
+    let many = multiple(per_s, run.summary.capacity.most_messages_per_s());
     (per_s > 0.0).then(|| format!("a crowd sent {} messages a second{many}", count(per_s)))
 }
 

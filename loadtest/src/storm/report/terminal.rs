@@ -52,7 +52,12 @@ fn figures(summary: &Summary, ink: Ink) -> Vec<String> {
         row("the driver's own delay (p99)", [late.quiet, late.storm, late.after], ms),
         row("memory of the server (before, peak, after)", [rss.before, rss.peak, rss.after], words::mib),
     ];
-    let rows: Vec<Vec<String>> = rows.into_iter().map(Vec::from).collect();
+    let stolen = summary.stolen;
+    let percent = |share: f64| format!("{:.0} %", 100.0 * share);
+    let is_told = stolen.quiet.or(stolen.storm).is_some();
+    let stolen = is_told
+        .then(|| row("processors taken by the host", [stolen.quiet, stolen.storm, stolen.after], percent));
+    let rows: Vec<Vec<String>> = rows.into_iter().chain(stolen).map(Vec::from).collect();
     let mut lines: Vec<String> = aligned(&rows).into_iter().map(|line| format!("  {line}")).collect();
     if let Some(first) = lines.first_mut() {
         *first = ink.paint(Tone::Quiet, first);

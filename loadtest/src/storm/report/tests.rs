@@ -177,7 +177,11 @@ fn junit_has_a_case_for_each_check() {
         xml.contains("<failure message=\"found 0.412\"/>")
             && xml.contains("<error message=\"the server ended")
     );
-    assert!(xml.contains("name=\"fg_success &gt;= 0.9995\""));
+    assert!(xml.contains("name=\"fg_success &gt;= 0.9995\"") && !xml.contains("<properties>"));
+    let mut closed = storm();
+    closed.summary.closed_because.insert("over_budget".to_owned(), 7);
+    let xml = junit(&[closed]);
+    assert!(xml.contains("<property name=\"closed_because.over_budget\" value=\"7\"/>"), "{xml}");
 }
 
 #[test]

@@ -64,13 +64,12 @@ impl Cast {
             talk::run(of_talk, talk_plan, cue).await
         })?;
 
-        let per_unit = |unit: Unit, capacity: f64| match unit {
-            Unit::Capacity => capacity,
-            Unit::PerS => 1.0,
-        };
         let mut coming = Vec::new();
         for (n, logins) in scenario.logins.iter().enumerate() {
-            let per_unit = per_unit(logins.rate.unit, capacity.logins_per_s);
+            let per_unit = match logins.rate.unit {
+                Unit::PerS => 1.0,
+                Unit::Capacity | Unit::Full => capacity.logins_per_s,
+            };
             let due = rate::due_offsets(&logins.rate, per_unit, plan.scale, plan.seed + n as u64)?;
             coming.push((logins.clone(), due));
         }
@@ -96,8 +95,12 @@ impl Cast {
             // A burst is due at once.
             let due = |rate: &Option<Rate>, at_once: u32, seed: u64| match rate {
                 Some(rate) => {
-                    let per_unit = per_unit(rate.unit, capacity.messages_per_s) / f64::from(at_once.max(1));
-                    rate::due_offsets(rate, per_unit, plan.scale, seed)
+                    let per_unit = match rate.unit {
+                        Unit::PerS => 1.0,
+                        Unit::Capacity => capacity.messages_per_s,
+                        Unit::Full => capacity.most_messages_per_s(),
+                    };
+                    rate::due_offsets(rate, per_unit / f64::from(at_once.max(1)), plan.scale, seed)
                 }
                 None => Ok(Vec::new()),
             };

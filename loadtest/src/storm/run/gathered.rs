@@ -11,7 +11,7 @@ use crate::storm::calibrate::LOGIN_PROCESSORS;
 use crate::storm::figures;
 use crate::storm::history::Findings;
 use crate::storm::result::{
-    Capacity, Check, Costs, LoginFigures, Memory, Origin, Run, Second, Summary, Verdict,
+    ByPhase, Capacity, Check, Costs, LoginFigures, Memory, Origin, Run, Second, Summary, Verdict,
 };
 use crate::storm::tally::{Stream, Tally};
 use crate::storm::thresholds;
@@ -49,6 +49,9 @@ pub struct Gathered {
     /// What the kernel has accounted.
     pub watched: Option<Watched>,
 }
+
+/// From this share on it is told what the host took away.
+const STOLEN_TOLD: f64 = 0.01;
 
 impl Gathered {
     /// The result.
@@ -121,17 +124,23 @@ impl Gathered {
         notes.extend(self.back());
         notes.extend(self.remarks.iter().cloned());
         notes.extend(self.capacity_after.map(|after| {
-            let before = &self.capacity;
+            let could = |capacity: &Capacity| {
+                let full = capacity.messages_full_per_s.map(|full| format!(" ({full:.0} where it is full)"));
+                format!(
+                    "{:.0} messages{} or {:.0} logins",
+                    capacity.messages_per_s,
+                    full.unwrap_or_default(),
+                    capacity.logins_per_s
+                )
+            };
             format!(
-                "Before the run the server could do {:.0} messages or {:.0} logins a second, after it {:.0} or {:.0}. Shares of the capacity are of {:.0} or {:.0}.",
-                before.messages_per_s,
-                before.logins_per_s,
-                after.messages_per_s,
-                after.logins_per_s,
-                self.capacity_meanwhile().messages_per_s,
-                self.capacity_meanwhile().logins_per_s
+                "Before the run the server could do {} a second, after it {}. Shares of the capacity are of {}.",
+                could(&self.capacity),
+                could(&after),
+                could(&self.capacity_meanwhile())
             )
         }));
+        notes.extend(stolen_note(&self.stolen()));
         for crowd in &self.outcomes.crowds {
             let late = crowd.lateness.p99_ms_of_all().unwrap_or_default();
             notes.push(format!("The driver's thread of a crowd was late by {late:.1} ms (p99) itself."));
@@ -142,6 +151,15 @@ impl Gathered {
             notes.extend(findings.notes.iter().cloned());
         }
         notes
+    }
+
+    /// Share of the server's processors that the host took away.
+    pub fn stolen(&self) -> ByPhase {
+        let of = |phase| {
+            let taken = self.watched.as_ref()?.stolen_in(phase)?;
+            figures::share(taken, self.capacity.processors)
+        };
+        ByPhase { quiet: of(Phase::Quiet), storm: of(Phase::Storm), after: of(Phase::After) }
     }
 
     /// What all threads have seen, together.
@@ -189,6 +207,7 @@ impl Gathered {
             server_cpu_us: Costs { refusal: self.refusal_us(tally), ..self.costs },
             driver_lateness_p99_ms: self.outcomes.talk.lateness_by_phase.p99_ms_of_all(),
             driver_lateness_ms: self.outcomes.talk.lateness_by_phase.p99_ms(),
+            stolen: self.stolen(),
             capacity: self.capacity,
             capacity_after: self.capacity_after,
             figures: BTreeMap::new(),
@@ -220,7 +239,7 @@ impl Gathered {
             ("attempts_per_deferred", summary.logins.attempts_per_deferred),
             ("left_outside", phones.map(|phones| phones.left_outside as f64)),
             ("bg_floor_kept", summary.bg_floor_kept.map(|kept| if kept { 1.0 } else { 0.0 })),
-            ("goodput_of_capacity", self.goodput(tally)),
+            ("goodput_of_capacity", figures::goodput(tally, &self.capacity, &self.capacity_meanwhile())),
             ("look_success", figures::success(tally, &looks, Phase::Storm)),
             ("fg_refused", Some(figures::refused(tally, &PEOPLE, Phase::Storm) as f64)),
             ("lost", count(findings.map(|found| found.lost))),
@@ -278,15 +297,6 @@ impl Gathered {
         let costs = [Some(&self.costs), self.costs_after.as_ref()];
         let costs: Vec<f64> = costs.into_iter().flatten().filter_map(cost).collect();
         figures::share(costs.iter().sum(), costs.len() as f64)
-    }
-
-    /// Messages that were served, of what the server could do. Where less was offered than that, of the capacity in whose multiples it was offered:
-    /// a server can do no more than what is asked of it.
-    fn goodput(&self, tally: &Tally) -> Option<f64> {
-        let offered = figures::messages_per_s(tally, |slice| slice.due.offered)?;
-        let is_more = offered > self.capacity.messages_per_s;
-        let capacity = if is_more { self.capacity_meanwhile() } else { self.capacity };
-        figures::goodput(tally, &capacity)
     }
 
     /// What the server could do in the run: between what was measured before and after it.
@@ -413,4 +423,18 @@ fn verdict(valid: bool, checks: &[Check]) -> Verdict {
         (true, true) => Verdict::Pass,
         (true, false) => Verdict::Fail,
     }
+}
+
+/// What is said of a host that took processor time away; nothing where it was next to none.
+fn stolen_note(share: &ByPhase) -> Option<String> {
+    let shares = [share.quiet, share.storm, share.after];
+    shares.iter().flatten().any(|share| *share >= STOLEN_TOLD).then(|| {
+        let percent = |share: Option<f64>| share.map_or("?".to_owned(), |share| format!("{:.0} %", 100.0 * share));
+        format!(
+            "The host of this machine took away {} of the server's processors before the storm, {} in it and {} after it (steal).",
+            percent(share.quiet),
+            percent(share.storm),
+            percent(share.after)
+        )
+    })
 }

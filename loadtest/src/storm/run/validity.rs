@@ -8,7 +8,7 @@ use buslane_shared::wire::Posture;
 
 use super::gathered::Gathered;
 use crate::storm::result::{ByPhase, Capacity};
-use crate::storm::scenario::{Event, Scenario};
+use crate::storm::scenario::{Event, Scenario, Unit};
 use crate::storm::timing::{Phase, Timing};
 
 /// The driver may be late by this share of what it reports, at the 99th percentile of each phase; beyond it the run says nothing
@@ -31,12 +31,27 @@ const OF_MESSAGES: [&str; 1] = ["goodput_of_capacity"];
 const OF_LOGINS: [&str; 2] = ["logins_of_possible", "bg_floor_kept"];
 const OF_SESSIONS: [&str; 1] = ["back_ratio"];
 
+/// A host that takes away more than this share of the server's processors measures itself, not the server.
+const STOLEN_MAX: f64 = 0.5;
+
+/// The same, beyond what it took in the quiet phase against which the storm is held: a machine that is slower by [`CHANGE_MAX`].
+const STOLEN_MORE_MAX: f64 = 0.2;
+
 /// Whether a limit is reckoned by what the server can do.
 pub fn needs_capacity(scenario: &Scenario) -> bool {
     [&OF_MESSAGES[..], &OF_LOGINS, &OF_SESSIONS]
         .into_iter()
         .flatten()
         .any(|figure| scenario.limits.contains_key(*figure))
+}
+
+/// Whether the load, or a limit, is reckoned by what a full server does: where messages are stated so, or more of them are sent than it can
+/// do where each comes alone.
+pub fn needs_full(scenario: &Scenario, scale: f64) -> bool {
+    let rates = || scenario.crowd.iter().filter_map(|crowd| crowd.messages.as_ref());
+    let is_limited = OF_MESSAGES.iter().any(|figure| scenario.limits.contains_key(*figure));
+    let most: f64 = rates().map(|rate| rate.max() * scale).sum();
+    rates().any(|rate| rate.unit == Unit::Full) || is_limited && most > 1.0
 }
 
 /// Figures that hold the storm against what was before it, what the foreground left over then included.
@@ -100,6 +115,7 @@ pub fn doubts(run: &Gathered, scenario: &Scenario, p99: &ByPhase) -> Vec<String>
             )
         }));
     }
+    why.extend(stolen(&run.stolen()));
     if let Some(after) = &run.capacity_after {
         why.extend(changed(&run.capacity, after, |figure| scenario.limits.contains_key(figure)));
     }
@@ -107,10 +123,34 @@ pub fn doubts(run: &Gathered, scenario: &Scenario, p99: &ByPhase) -> Vec<String>
     why
 }
 
+/// A phase in which the host took away too much of the server's processors.
+fn stolen(share: &ByPhase) -> Option<String> {
+    let percent = |share: f64| format!("{:.0} %", 100.0 * share);
+    let phases = [("quiet", share.quiet), ("storm", share.storm), ("after", share.after)];
+    let worst = phases.into_iter().filter_map(|(phase, share)| Some((phase, share?)));
+    if let Some((phase, share)) = worst.max_by(|one, other| one.1.total_cmp(&other.1))
+        && share > STOLEN_MAX
+    {
+        return Some(format!(
+            "the host of this machine took away {} of the server's processors ({phase}): it is too busy with others",
+            percent(share)
+        ));
+    }
+    let (quiet, storm) = share.quiet.zip(share.storm)?;
+    (storm > quiet + STOLEN_MORE_MAX).then(|| {
+        format!(
+            "the host of this machine took away {} of the server's processors in the storm and {} before it: the one cannot be held \
+             against the other",
+            percent(storm),
+            percent(quiet)
+        )
+    })
+}
+
 /// What the server can do that was another thing after the run than before it, where a limit depends on it.
 fn changed(before: &Capacity, after: &Capacity, is_limited: impl Fn(&str) -> bool) -> Option<String> {
     let rows = [
-        ("messages", before.messages_per_s, after.messages_per_s, &OF_MESSAGES[..]),
+        ("messages", before.most_messages_per_s(), after.most_messages_per_s(), &OF_MESSAGES[..]),
         ("logins", before.logins_per_s, after.logins_per_s, &OF_LOGINS[..]),
         ("sessions", before.sessions_per_s, after.sessions_per_s, &OF_SESSIONS[..]),
     ];
@@ -203,7 +243,8 @@ mod tests {
             processors: 1.0,
             logins_per_s,
             sessions_per_s: logins_per_s,
-            messages_per_s,
+            messages_per_s: messages_per_s / 2.0,
+            messages_full_per_s: Some(messages_per_s),
         };
         let before = capacity(10_000.0, 2_000.0);
         let doubt = |after, limit: &str| changed(&before, &after, |figure| figure == limit);
@@ -219,9 +260,29 @@ mod tests {
     }
 
     #[test]
+    fn a_host_that_takes_the_processors_away_spoils_the_run() {
+        let share =
+            |quiet, storm, after| ByPhase { quiet: Some(quiet), storm: Some(storm), after: Some(after) };
+        assert_eq!(stolen(&share(0.3, 0.45, 0.1)), None);
+        assert_eq!(stolen(&share(0.5, 0.1, 0.5)), None);
+        assert_eq!(stolen(&ByPhase::default()), None, "nobody tells");
+        assert!(
+            stolen(&share(0.1, 0.31, 0.1))
+                .unwrap()
+                .contains("31 % of the server's processors in the storm and 10 %")
+        );
+        assert!(stolen(&share(0.1, 0.1, 0.6)).unwrap().contains("60 % of the server's processors (after)"));
+    }
+
+    #[test]
     fn what_is_looked_at_depends_on_the_limits() {
         let named = |name: &str| crate::storm::scenario::known::find(name).unwrap();
         assert!(!needs_capacity(&named("demo")) && needs_capacity(&named("worldcup")));
+        assert!(needs_full(&named("worldcup"), 1.0) && needs_full(&named("liars"), 1.0));
+        assert!(
+            !needs_full(&named("steady"), 1.0) && needs_full(&named("steady"), 3.0),
+            "more than it can do"
+        );
         assert!(!spoils("guard", &named("demo")) && spoils("emergency", &named("demo")));
         for name in ["pohang", "reconnect", "silent"] {
             let scenario = named(name);

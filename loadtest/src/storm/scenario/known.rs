@@ -98,7 +98,7 @@ mod tests {
     fn each_can_be_planned_on_a_usual_machine() {
         for scenario in list().unwrap() {
             let due = |rate: &Rate, capacity: f64| {
-                let per_unit = if rate.unit == Unit::Capacity { capacity } else { 1.0 };
+                let per_unit = if rate.unit == Unit::PerS { 1.0 } else { capacity };
                 let due =
                     due_offsets(rate, per_unit, 1.0, 1).unwrap_or_else(|e| panic!("{}: {e}", scenario.name));
                 assert!(!due.is_empty(), "{}", scenario.name);

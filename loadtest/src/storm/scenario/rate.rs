@@ -46,7 +46,7 @@ impl Rate {
                     "it is earlier than the point before it: write points in the order of time",
                 );
             }
-            if self.unit == Unit::Capacity && *amount > MULTIPLE_MAX {
+            if self.unit != Unit::PerS && *amount > MULTIPLE_MAX {
                 return wrong(
                     point,
                     "more than 1000 times the capacity: add unit = \"per-s\" if this is a number a second",

@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 use std::time::{Duration, Instant};
 
-use crate::account::{process_time, resident_bytes};
+use crate::account::{process_time, resident_bytes, stolen_time};
 
 /// Looks that are kept: 54 minutes at ten a second. Then every second one is given up, again and again, so that a run of a week
 /// takes no more memory than one of an hour.
@@ -20,6 +20,8 @@ pub struct Sample {
     pub server: Duration,
     /// Of this process.
     pub driver: Duration,
+    /// What the host took of the server's processors so far.
+    pub stolen: Duration,
     /// Resident memory of the server's processes in bytes; none was there: unknown.
     pub resident: Option<u64>,
 }
@@ -33,10 +35,18 @@ pub struct Account {
     looks: u64,
     /// Processor time of each process when it was last seen. There is one entry for each process that ever was.
     used: BTreeMap<u32, Duration>,
+    /// The server's processors; empty: all.
+    processors: Vec<usize>,
+    stolen: Duration,
     peak: Option<u64>,
 }
 
 impl Account {
+    /// Of a server that has these processors; empty: all.
+    pub fn new(processors: Vec<usize>) -> Self {
+        Self { processors, ..Self::default() }
+    }
+
     /// Reads the accounts of the server's processes and of this one.
     pub fn look(&mut self, pids: &[u32], at: Instant) {
         let mut resident = None;
@@ -51,7 +61,8 @@ impl Account {
         }
         let server = self.used.values().sum();
         let driver = process_time(std::process::id()).unwrap_or_default();
-        self.add(Sample { at, server, driver, resident });
+        self.stolen = stolen_time(&self.processors).unwrap_or(self.stolen);
+        self.add(Sample { at, server, driver, stolen: self.stolen, resident });
     }
 
     /// Keeps it, unless it is one of those that are given up. The highest memory of those goes into the next one.
@@ -84,7 +95,7 @@ impl Account {
             .collect();
     }
 
-    /// Processors that were kept busy between two moments, in the mean. A time that was not seen to its end counts as far as it
+    /// Processors that were kept busy (or taken away) between two moments, in the mean. A time that was not seen to its end counts as far as it
     /// was seen. `None`: less than half of it was.
     pub fn busy(&self, from: Instant, to: Instant, of: fn(&Sample) -> Duration) -> Option<f64> {
         let (first, last) = (self.samples.first()?.at, self.samples.last()?.at);
@@ -133,7 +144,13 @@ mod tests {
 
     fn sample(begin: Instant, ms: u64, server_ms: u64, resident: Option<u64>) -> Sample {
         let ms_of = Duration::from_millis;
-        Sample { at: begin + ms_of(ms), server: ms_of(server_ms), driver: ms_of(ms), resident }
+        Sample {
+            at: begin + ms_of(ms),
+            server: ms_of(server_ms),
+            driver: ms_of(ms),
+            stolen: ms_of(ms / 4),
+            resident,
+        }
     }
 
     #[test]
@@ -169,6 +186,7 @@ mod tests {
         ] {
             assert_eq!(account.resident_at(at(ms)), resident, "{ms}");
         }
+        assert_eq!(account.busy(at(0), at(2_000), |sample| sample.stolen), Some(0.25));
         assert_eq!(account.resident_peak(at(0), at(3_000)), Some(30));
         assert_eq!(account.resident_peak(at(1_500), at(3_000)), Some(20));
         assert_eq!(account.resident_peak(at(1_500), at(2_900)), None);

@@ -56,7 +56,7 @@ fn a_process_that_works_is_seen_until_it_ends() {
 fn the_thread_looks_at_once_and_ends_when_it_is_told() {
     let burner = Burner::start();
     let (_pids, seen) = watch::channel(vec![burner.0.id()]);
-    let watch = Watch::start(seen, Place::default()).unwrap();
+    let watch = Watch::start(seen, Vec::new(), Place::default()).unwrap();
     let timing = Timing::new(Instant::now() + Duration::from_millis(500), LOOK_EVERY, LOOK_EVERY, LOOK_EVERY);
     let watched = watch.finish(&timing);
     assert!(watched.rss_mib_before().unwrap() > 0.1);
@@ -82,13 +82,18 @@ fn a_run_is_told_by_its_phases() {
         });
         let resident = Some(u64::from(10 + look % 50) << 20);
         let at = timing.begin() + LOOK_EVERY * look;
-        account.add(Sample { at, server, driver: LOOK_EVERY * look, resident });
+        let stolen = at.saturating_duration_since(timing.storm_begin()) / 4;
+        account.add(Sample { at, server, driver: LOOK_EVERY * look, stolen, resident });
     }
     let watched = Watched::of(&account, &timing);
     let rounded = |busy: Option<f64>| busy.map(|busy| (busy * 1e3).round() / 1e3);
     assert_eq!(
         Phase::ALL.map(|phase| rounded(watched.processors_in(phase))),
         [Some(0.0), Some(2.0), Some(1.0)]
+    );
+    assert_eq!(
+        Phase::ALL.map(|phase| rounded(watched.stolen_in(phase))),
+        [Some(0.0), Some(0.25), Some(0.25)]
     );
     assert_eq!((watched.rss_mib_before(), watched.rss_mib_peak()), (Some(30.0), Some(59.0)));
     assert_eq!(watched.rss_mib_after(), Some(20.0));

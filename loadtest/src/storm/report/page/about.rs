@@ -65,14 +65,18 @@ fn facts(run: &Run) -> String {
             ),
         ),
         ("live sessions that it closed", words::closed(summary)),
+        ("server's processors taken by the host", stolen(&summary.stolen)),
         ("driver late by itself, p99", lateness(&summary.driver_lateness_ms)),
     ];
     rows.iter().map(|(what, value)| fact(what, value)).collect()
 }
 
 fn could(capacity: &Capacity) -> String {
+    let full = capacity
+        .messages_full_per_s
+        .map_or_else(String::new, |full| format!(" ({} where it is full)", count(full)));
     format!(
-        "{} logins or {} messages a second on {} {}",
+        "{} logins or {} messages{full} a second on {} {}",
         count(capacity.logins_per_s),
         count(capacity.messages_per_s),
         three_digits(capacity.processors),
@@ -83,6 +87,11 @@ fn could(capacity: &Capacity) -> String {
 fn lateness(late: &ByPhase) -> String {
     let ms = |value: Option<f64>| or_not(value, words::ms);
     format!("quiet {}, storm {}, after {}", ms(late.quiet), ms(late.storm), ms(late.after))
+}
+
+fn stolen(share: &ByPhase) -> String {
+    let percent = |share: Option<f64>| or_not(share, |share| format!("{:.0} %", 100.0 * share));
+    format!("quiet {}, storm {}, after {}", percent(share.quiet), percent(share.storm), percent(share.after))
 }
 
 fn costs(costs: &Costs) -> String {

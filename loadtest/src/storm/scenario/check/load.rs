@@ -18,6 +18,9 @@ const STAY_S_MAX: f64 = 3_600.0;
 /// Clients that come in.
 pub fn logins(key: &str, logins: &Logins, span: &Span, wrong: &mut List) {
     rate(&format!("{key}.rate"), &logins.rate, span, wrong);
+    wrong.unless(logins.rate.unit != Unit::Full, &format!("{key}.rate.unit"), || {
+        "write \"capacity\" or \"per-s\": \"full\" counts messages".to_owned()
+    });
     percent(&format!("{key}.naive_percent"), logins.naive_percent, wrong);
     percent(&format!("{key}.gate_percent"), logins.gate_percent, wrong);
     wrong.unless((0.0..=STAY_S_MAX).contains(&logins.stay_s), &format!("{key}.stay_s"), || {

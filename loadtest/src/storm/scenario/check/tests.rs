@@ -100,6 +100,10 @@ fn load_that_cannot_be_is_told() {
                 .to_owned(),
         ),
         (
+            "[[logins]]\nrate = { unit = \"full\", points = [[0, 1], [1, 1]] }",
+            "own.toml:11: logins[0].rate.unit: write \"capacity\" or \"per-s\": \"full\" counts messages".to_owned(),
+        ),
+        (
             "[[logins]]\nnaive_percent = 101\nrate = { points = [[0, 1], [1, 1]] }",
             "own.toml:11: logins[0].naive_percent: write 0 to 100 percent".to_owned(),
         ),
