@@ -2,7 +2,7 @@
 //! the request that every client makes then) and of a message, on a server of its own without any control of load. Scenarios state their
 //! load in multiples of it.
 //!
-//! A message is measured twice. On a busy server packets, wakes and commits are shared by many of them: one costs half of what it costs
+//! A message is measured alone and, where load or a limit is reckoned by it, on a full server. On a busy server packets, wakes and commits are shared by many of them: one costs half of what it costs
 //! alone. So half of what a full server does keeps a processor nearly busy, and is no half of it; scenarios are stated in multiples of
 //! what it can do where each comes alone, and what is served of more than everything is held against what a full one does.
 //!
@@ -67,7 +67,7 @@ pub struct Plan {
     pub pids: watch::Receiver<Vec<u32>>,
     /// Processors that it may use.
     pub processors: f64,
-    /// Messages that one sends at once.
+    /// Messages that one sends at once where the server is full.
     pub burst: usize,
     /// Whether it is to be found what a full server does.
     pub full: bool,
@@ -94,7 +94,16 @@ async fn measure(plan: Plan) -> anyhow::Result<(Capacity, Costs)> {
         messages_full_per_s: full.map(|cost| plan.processors / cost),
     };
     let us = |cost: f64| Some(cost * 1e6);
-    Ok((capacity, Costs { login: us(login), session: us(session), message: us(alone), refusal: None }))
+    Ok((
+        capacity,
+        Costs {
+            login: us(login),
+            session: us(session),
+            message: us(alone),
+            message_full: full.and_then(us),
+            refusal: None,
+        },
+    ))
 }
 
 /// Processor seconds of one operation: what was used in a window, by what was done meanwhile.
@@ -229,11 +238,11 @@ async fn messages(plan: &Plan, net: &Rc<Net>) -> anyhow::Result<Messages> {
         senders.push((sender, room.room));
         receivers.push(tokio::task::spawn_local(read_all(receiver)));
     }
-    let (mut senders, alone) = at_a_time(plan, senders, ALONE).await?;
+    let (mut senders, alone) = at_a_time(plan, senders, ALONE, 1).await?;
     let mut full = None;
     if plan.full {
         let cost;
-        (senders, cost) = at_a_time(plan, senders, FULL).await?;
+        (senders, cost) = at_a_time(plan, senders, FULL, plan.burst).await?;
         full = Some(cost);
     }
     for (session, _) in &senders {
@@ -243,8 +252,13 @@ async fn messages(plan: &Plan, net: &Rc<Net>) -> anyhow::Result<Messages> {
     Ok(Messages { alone, full })
 }
 
-/// What a message costs when so many conversations send at a time.
-async fn at_a_time(plan: &Plan, senders: Vec<Sender>, many: usize) -> anyhow::Result<(Vec<Sender>, f64)> {
+/// What a message costs when so many conversations send at a time, a burst each.
+async fn at_a_time(
+    plan: &Plan,
+    senders: Vec<Sender>,
+    many: usize,
+    burst: usize,
+) -> anyhow::Result<(Vec<Sender>, f64)> {
     let mut shares: Vec<Vec<Sender>> = (0..many).map(|_| Vec::new()).collect();
     for (n, sender) in senders.into_iter().enumerate() {
         if let Some(share) = shares.get_mut(n % many) {
@@ -252,15 +266,15 @@ async fn at_a_time(plan: &Plan, senders: Vec<Sender>, many: usize) -> anyhow::Re
         }
     }
     let meter = Meter::new(plan, MESSAGE_WINDOWS);
-    let talk =
-        |share| tokio::task::spawn_local(send_in_turn(share, plan.burst, meter.done.clone(), meter.end));
+    let talk = |share| tokio::task::spawn_local(send_in_turn(share, burst, meter.done.clone(), meter.end));
     let talks: Vec<_> = shares.into_iter().map(talk).collect();
-    let cost = mean(&meter.windows().await?)?;
+    let windows = meter.windows().await?;
     let mut senders = Vec::with_capacity(PAIRS);
+    // Whoever could not send knows why.
     for talk in talks {
         senders.extend(talk.await??);
     }
-    Ok((senders, cost))
+    Ok((senders, mean(&windows)?))
 }
 
 /// One message after another, each in the next conversation.
@@ -272,8 +286,11 @@ async fn send_in_turn(
 ) -> anyhow::Result<Vec<Sender>> {
     // Requests of a session are numbered; opening the room was the first one.
     let mut id = 1;
-    while Instant::now() < end {
+    'talk: loop {
         for (session, room) in &mut share {
+            if Instant::now() >= end {
+                break 'talk;
+            }
             let mut bytes = Vec::new();
             for _ in 0..burst {
                 id += 1;

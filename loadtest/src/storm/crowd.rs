@@ -129,7 +129,7 @@ async fn play(stage: Stage, plan: CrowdPlan, cue: Cue) -> anyhow::Result<CrowdOu
     // Of a run that was interrupted as well, or what was on its way then would seem lost.
     tail::wait(|| cast.has_all(), || notes.arrived()).await;
     let (phones, rooms) = cast.dismiss().await?;
-    let Book { tally, ledger, closed_because, drained, broken, stored, received, drops } = notes.take();
+    let Book { tally, ledger, closed_because, drained, broken, stored, received, drops, .. } = notes.take();
     // What matters is when everybody was back, so one who is not counts most.
     let hit = drops.iter().filter(|drop| drop.clients() > 0);
     let slowest = hit.max_by_key(|drop| drop.all_back().unwrap_or(Duration::MAX));

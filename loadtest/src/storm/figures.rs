@@ -125,11 +125,17 @@ fn contiguous(window: &[usize]) -> bool {
 }
 
 /// Messages a second that were served in the storm, its first second left out, of what the server could do between `before` the run and
-/// after it. Where less was offered than that, of the capacity in whose multiples it was offered: a server can do no more than what is asked.
-pub fn goodput(tally: &Tally, before: &Capacity, meanwhile: &Capacity) -> Option<f64> {
+/// after it. Where less was offered than that, of the capacity in whose multiples it was offered (`of_full`: of a full server): a server can
+/// do no more than what is asked.
+pub fn goodput(tally: &Tally, before: &Capacity, meanwhile: &Capacity, of_full: bool) -> Option<f64> {
     let offered = messages_per_s(tally, |slice| slice.due.offered)?;
-    let is_more = offered > before.most_messages_per_s();
-    let capacity = if is_more { meanwhile.most_messages_per_s() } else { before.messages_per_s };
+    let capacity = if offered > before.most_messages_per_s() {
+        meanwhile.most_messages_per_s()
+    } else if of_full {
+        before.most_messages_per_s()
+    } else {
+        before.messages_per_s
+    };
     share(messages_per_s(tally, |slice| slice.served)?, capacity)
 }
 
@@ -293,14 +299,14 @@ mod tests {
         let figures = logins(&tally, &capacity(), 80.0);
         assert_eq!((figures.done_per_s, figures.done_of_possible), (None, Some(1.0)));
         assert_eq!(floor_kept(&tally, &capacity()), None);
-        assert_eq!(goodput(&tally, &capacity(), &capacity()), None);
+        assert_eq!(goodput(&tally, &capacity(), &capacity(), false), None);
         assert_eq!(success(&tally, &[Stream::Talk], Phase::Storm), None);
     }
 
     #[test]
     fn what_is_served_is_held_against_a_full_server_only_where_more_was_offered() {
         let full = |full| Capacity { messages_full_per_s: Some(full), ..capacity() };
-        let share = |offered: u64, served: u64| {
+        let share = |offered: u64, served: u64, of_full| {
             let mut tally = tally();
             for second in 0..12 {
                 let due = tally.timing().at(f64::from(second) + 0.5);
@@ -309,11 +315,15 @@ mod tests {
                     tally.on_outcome(Stream::Crowd, due, due, Outcome::Done(Duration::ZERO));
                 }
             }
-            goodput(&tally, &full(2_000.0), &full(1_600.0)).unwrap()
+            goodput(&tally, &full(2_000.0), &full(1_600.0), of_full).unwrap()
         };
-        assert!((share(500, 500) - 0.5).abs() < 1e-9, "of the capacity in whose multiples it is offered");
-        assert!((share(1_500, 1_500) - 1.5).abs() < 1e-9);
-        assert!((share(2_500, 800) - 0.5).abs() < 1e-9, "of what it could do meanwhile");
+        assert!(
+            (share(500, 500, false) - 0.5).abs() < 1e-9,
+            "of the capacity in whose multiples it is offered"
+        );
+        assert!((share(1_500, 1_500, false) - 1.5).abs() < 1e-9);
+        assert!((share(1_500, 1_500, true) - 0.75).abs() < 1e-9);
+        assert!((share(2_500, 800, false) - 0.5).abs() < 1e-9, "of what it could do meanwhile");
     }
 
     #[test]

@@ -60,6 +60,11 @@ impl Layout {
         self.server.clone()
     }
 
+    /// Processors that the server may use.
+    pub fn server_may_use(&self) -> anyhow::Result<Vec<usize>> {
+        if self.is_pinned() { Ok(self.server()) } else { allowed() }
+    }
+
     /// How many processors the server may use.
     pub fn server_processors(&self) -> f64 {
         self.server_count as f64
@@ -146,13 +151,14 @@ mod tests {
             let layout = Layout::divided(allowed).unwrap();
             assert_eq!(layout.server(), [server]);
             assert_eq!(layout.driver(), Place { processors: driver.to_vec(), runs_last: false });
-            assert!(layout.is_pinned());
+            assert!(layout.is_pinned() && layout.server_may_use().unwrap() == [server]);
         }
         let error = Layout::divided(&[6]).unwrap_err().to_string();
         assert!(error.contains("processor 6 only") && error.contains("--pin"), "{error}");
         assert!(Layout::divided(&[]).is_err());
         let shared = Layout::shared().unwrap();
         assert!(!shared.is_pinned() && shared.server().is_empty());
+        assert_eq!(shared.server_may_use().unwrap(), allowed().unwrap());
         assert_eq!(shared.server_processors(), allowed().unwrap().len() as f64);
     }
 

@@ -139,6 +139,9 @@ pub struct Costs {
     pub session: Option<f64>,
     /// Of a message from one phone to another that comes alone, measured before the run.
     pub message: Option<f64>,
+    /// The same on a full server, where it was measured.
+    #[serde(default)]
+    pub message_full: Option<f64>,
     /// Of a client that is turned away: what is left of the storm's processor time after logins and messages, spread over
     /// those who were turned away. An estimate.
     pub refusal: Option<f64>,
@@ -156,7 +159,7 @@ pub struct Capacity {
     pub sessions_per_s: f64,
     /// Messages a second from one phone to another, where each comes alone.
     pub messages_per_s: f64,
-    /// The same of a full server, where they share packets and commits; `None`: not measured, because no limit is reckoned by it.
+    /// The same of a full server, where they share packets and commits; `None`: not measured, because neither load nor a limit is reckoned by it.
     #[serde(default)]
     pub messages_full_per_s: Option<f64>,
 }

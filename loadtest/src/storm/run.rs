@@ -340,7 +340,7 @@ impl Tested {
             return Ok(Self { target: target.clone(), system: None, watch: None });
         }
         let system = System::start(system_plan(plan, folder, plan.policy.as_deref())?).await?;
-        let watch = Watch::start(system.pids(), plan.layout.server(), plan.layout.driver())?;
+        let watch = Watch::start(system.pids(), plan.layout.server_may_use()?, plan.layout.driver())?;
         Ok(Self { target: system.target(), system: Some(system), watch: Some(watch) })
     }
 

@@ -48,6 +48,8 @@ mod tests {
         assert!(near(waits(s, 4).await, 4 * s + SILENCE), "nothing came after the fourth");
         assert!(near(waits(4 * s, 10).await, SILENCE), "nothing came at all");
         assert!(near(waits(5 * s / 2, 100).await, WAIT_MAX.min(25 * s)), "not for ever");
+        let begin = Instant::now();
         wait(|| true, || 0).await;
+        assert_eq!(begin.elapsed(), Duration::ZERO, "nothing is missing");
     }
 }

@@ -1,7 +1,7 @@
 //! The kernel's accounts by second: processors that server and driver kept busy, and the server's memory.
 //!
 //! A thread of its own, at the usual priority, looks ten times a second and does nothing else: a look reads two small files for
-//! each process, some 50 us. Processor time is that of whole processes, threads that ended included, in ticks of 10 ms; a
+//! each process and one of the kernel. Processor time is that of whole processes, threads that ended included, in ticks of 10 ms; a
 //! process that ends takes with it what it used since the last look.
 //!
 //! It must never fill a hole: where no process was there to be looked at, memory is unknown.
@@ -127,7 +127,7 @@ impl Watched {
         Self {
             seconds: (0..timing.seconds()).map(second).collect(),
             processors: Phase::ALL.map(|of| phase(of, |sample| sample.server)),
-            stolen: Phase::ALL.map(|of| phase(of, |sample| sample.stolen)),
+            stolen: Phase::ALL.map(|of| phase(of, |sample| sample.stolen).filter(|_| account.knows_stolen())),
             rss_mib_before: account.resident_at(timing.storm_begin()).map(mib),
             rss_mib_peak: account.resident_peak(timing.begin(), timing.end()).map(mib),
             rss_mib_after: account.resident_at(timing.end()).map(mib),

@@ -29,6 +29,8 @@ pub struct Book {
     pub stored: u64,
     /// Messages of neighbours that arrived, each counted once.
     pub received: u64,
+    /// Things, or tries of them, that have ended.
+    pub ended: u64,
     /// Connections that the plan has taken away.
     pub drops: Vec<Dropped>,
 }
@@ -83,7 +85,9 @@ impl Notes {
 
     /// Something, or a try of it, has ended.
     pub fn on_outcome(&self, stream: Stream, due: Instant, outcome: Outcome) {
-        if let Some(tally) = &mut self.0.borrow_mut().tally {
+        let mut book = self.0.borrow_mut();
+        book.ended += 1;
+        if let Some(tally) = &mut book.tally {
             tally.on_outcome(stream, due, Instant::now(), outcome);
         }
     }
@@ -98,10 +102,10 @@ impl Notes {
         self.0.borrow_mut().received += 1;
     }
 
-    /// Receipts and messages that have come until now.
+    /// Answers, refusals and messages that have come until now.
     pub fn arrived(&self) -> u64 {
         let book = self.0.borrow();
-        book.stored + book.received
+        book.ended + book.stored + book.received
     }
 
     /// Connections are about to be taken away. The number of this drop.

@@ -182,6 +182,7 @@ fn junit_has_a_case_for_each_check() {
     closed.summary.closed_because.insert("over_budget".to_owned(), 7);
     let xml = junit(&[closed]);
     assert!(xml.contains("<property name=\"closed_because.over_budget\" value=\"7\"/>"), "{xml}");
+    assert!(xml.find("<properties>") < xml.find("<testcase "), "as JUnit wants it");
 }
 
 #[test]

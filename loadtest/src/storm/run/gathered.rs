@@ -13,6 +13,7 @@ use crate::storm::history::Findings;
 use crate::storm::result::{
     ByPhase, Capacity, Check, Costs, LoginFigures, Memory, Origin, Run, Second, Summary, Verdict,
 };
+use crate::storm::scenario::Scenario;
 use crate::storm::tally::{Stream, Tally};
 use crate::storm::thresholds;
 use crate::storm::timing::{Phase, Timing};
@@ -214,7 +215,7 @@ impl Gathered {
             checks: Vec::new(),
             verdict: Verdict::Invalid,
         };
-        summary.figures = self.figures(&summary, tally, posture.changes);
+        summary.figures = self.figures(&plan.scenario, &summary, tally, posture.changes);
         summary.checks = thresholds::checks(&summary.figures, &plan.scenario.limits);
         summary.invalid_because = validity::doubts(self, &plan.scenario, &p99);
         summary.valid = summary.invalid_because.is_empty();
@@ -222,7 +223,15 @@ impl Gathered {
         summary
     }
 
-    fn figures(&self, summary: &Summary, tally: &Tally, posture_changes: u64) -> BTreeMap<String, f64> {
+    fn figures(
+        &self,
+        scenario: &Scenario,
+        summary: &Summary,
+        tally: &Tally,
+        posture_changes: u64,
+    ) -> BTreeMap<String, f64> {
+        let meanwhile = self.capacity_meanwhile();
+        let goodput = figures::goodput(tally, &self.capacity, &meanwhile, validity::is_full(scenario));
         let memory = summary.rss_mib.after.zip(summary.rss_mib.before);
         let looks = [Stream::LookLogin, Stream::Look];
         let phones = self.outcomes.phones.as_ref();
@@ -239,7 +248,7 @@ impl Gathered {
             ("attempts_per_deferred", summary.logins.attempts_per_deferred),
             ("left_outside", phones.map(|phones| phones.left_outside as f64)),
             ("bg_floor_kept", summary.bg_floor_kept.map(|kept| if kept { 1.0 } else { 0.0 })),
-            ("goodput_of_capacity", figures::goodput(tally, &self.capacity, &self.capacity_meanwhile())),
+            ("goodput_of_capacity", goodput),
             ("look_success", figures::success(tally, &looks, Phase::Storm)),
             ("fg_refused", Some(figures::refused(tally, &PEOPLE, Phase::Storm) as f64)),
             ("lost", count(findings.map(|found| found.lost))),
@@ -379,7 +388,7 @@ impl Gathered {
             }
         }
         let useful = logins as f64 * self.cost_meanwhile(|costs| costs.login)?
-            + messages as f64 * self.cost_meanwhile(|costs| costs.message)?;
+            + messages as f64 * self.cost_meanwhile(|costs| costs.message_full.or(costs.message))?;
         let left = used * storm_s * 1e6 - useful;
         (turned_away >= TURNED_AWAY_MIN && left > 0.0).then(|| left / turned_away as f64)
     }

@@ -34,8 +34,11 @@ const OF_SESSIONS: [&str; 1] = ["back_ratio"];
 /// A host that takes away more than this share of the server's processors measures itself, not the server.
 const STOLEN_MAX: f64 = 0.5;
 
-/// The same, beyond what it took in the quiet phase against which the storm is held: a machine that is slower by [`CHANGE_MAX`].
-const STOLEN_MORE_MAX: f64 = 0.2;
+/// The same in the storm, where a limit is set in multiples of what the server could do with all of its processors: then it was slower by [`CHANGE_MAX`].
+const STOLEN_OF_CAPACITY_MAX: f64 = 1.0 - 1.0 / CHANGE_MAX;
+
+/// A crowd that sends more than this of the capacity may be, with the conversations, more than it.
+const NEARLY_ALL: f64 = 0.9;
 
 /// Whether a limit is reckoned by what the server can do.
 pub fn needs_capacity(scenario: &Scenario) -> bool {
@@ -45,13 +48,19 @@ pub fn needs_capacity(scenario: &Scenario) -> bool {
         .any(|figure| scenario.limits.contains_key(*figure))
 }
 
-/// Whether the load, or a limit, is reckoned by what a full server does: where messages are stated so, or more of them are sent than it can
-/// do where each comes alone.
+/// Whether messages are stated in multiples of what a full server does.
+pub fn is_full(scenario: &Scenario) -> bool {
+    scenario.crowd.iter().filter_map(|crowd| crowd.messages.as_ref()).any(|rate| rate.unit == Unit::Full)
+}
+
+/// Whether the load, or a limit, is reckoned by what a full server does: where messages are stated so, or so many are sent that it may be more
+/// than it can do where each comes alone.
 pub fn needs_full(scenario: &Scenario, scale: f64) -> bool {
-    let rates = || scenario.crowd.iter().filter_map(|crowd| crowd.messages.as_ref());
+    let rates = scenario.crowd.iter().filter_map(|crowd| crowd.messages.as_ref());
+    let multiples: f64 =
+        rates.filter(|rate| rate.unit == Unit::Capacity).map(|rate| rate.max() * scale).sum();
     let is_limited = OF_MESSAGES.iter().any(|figure| scenario.limits.contains_key(*figure));
-    let most: f64 = rates().map(|rate| rate.max() * scale).sum();
-    rates().any(|rate| rate.unit == Unit::Full) || is_limited && most > 1.0
+    is_full(scenario) || is_limited && (multiples == 0.0 || multiples > NEARLY_ALL)
 }
 
 /// Figures that hold the storm against what was before it, what the foreground left over then included.
@@ -115,7 +124,7 @@ pub fn doubts(run: &Gathered, scenario: &Scenario, p99: &ByPhase) -> Vec<String>
             )
         }));
     }
-    why.extend(stolen(&run.stolen()));
+    why.extend(stolen(&run.stolen(), scenario));
     if let Some(after) = &run.capacity_after {
         why.extend(changed(&run.capacity, after, |figure| scenario.limits.contains_key(figure)));
     }
@@ -124,23 +133,32 @@ pub fn doubts(run: &Gathered, scenario: &Scenario, p99: &ByPhase) -> Vec<String>
 }
 
 /// A phase in which the host took away too much of the server's processors.
-fn stolen(share: &ByPhase) -> Option<String> {
+fn stolen(share: &ByPhase, scenario: &Scenario) -> Option<String> {
     let percent = |share: f64| format!("{:.0} %", 100.0 * share);
+    let took = "the host of this machine took away";
     let phases = [("quiet", share.quiet), ("storm", share.storm), ("after", share.after)];
     let worst = phases.into_iter().filter_map(|(phase, share)| Some((phase, share?)));
     if let Some((phase, share)) = worst.max_by(|one, other| one.1.total_cmp(&other.1))
         && share > STOLEN_MAX
     {
         return Some(format!(
-            "the host of this machine took away {} of the server's processors ({phase}): it is too busy with others",
+            "{took} {} of the server's processors ({phase}): it is too busy with others",
             percent(share)
         ));
     }
-    let (quiet, storm) = share.quiet.zip(share.storm)?;
-    (storm > quiet + STOLEN_MORE_MAX).then(|| {
+    let storm = share.storm?;
+    if storm > STOLEN_OF_CAPACITY_MAX && needs_capacity(scenario) {
+        return Some(format!(
+            "{took} {} of the server's processors in the storm, and a limit is set in multiples of what it can do with all of them",
+            percent(storm)
+        ));
+    }
+    let quiet = share.quiet?;
+    let (slow, fast) = ((1.0 - quiet).min(1.0 - storm), (1.0 - quiet).max(1.0 - storm));
+    let is_held = OF_QUIET.iter().any(|figure| scenario.limits.contains_key(*figure));
+    (is_held && fast > CHANGE_MAX * slow).then(|| {
         format!(
-            "the host of this machine took away {} of the server's processors in the storm and {} before it: the one cannot be held \
-             against the other",
+            "{took} {} of the server's processors in the storm and {} before it: the one cannot be held against the other",
             percent(storm),
             percent(quiet)
         )
@@ -263,15 +281,25 @@ mod tests {
     fn a_host_that_takes_the_processors_away_spoils_the_run() {
         let share =
             |quiet, storm, after| ByPhase { quiet: Some(quiet), storm: Some(storm), after: Some(after) };
-        assert_eq!(stolen(&share(0.3, 0.45, 0.1)), None);
-        assert_eq!(stolen(&share(0.5, 0.1, 0.5)), None);
-        assert_eq!(stolen(&ByPhase::default()), None, "nobody tells");
+        let named = |name: &str| crate::storm::scenario::known::find(name).unwrap();
+        // With limits against the quiet phase, in multiples of the capacity, and with neither.
+        let (quiet, capacity, neither) = (named("flood"), named("worldcup"), named("demo"));
+        assert!(!needs_capacity(&quiet) && needs_capacity(&capacity) && !needs_capacity(&neither));
+        assert_eq!(stolen(&share(0.3, 0.4, 0.1), &quiet), None);
+        for (before, storm) in [(0.1, 0.31), (0.31, 0.1)] {
+            let why = stolen(&share(before, storm, 0.1), &quiet).unwrap();
+            assert!(why.contains("cannot be held against the other"), "{why}");
+            assert_eq!(stolen(&share(before, storm, 0.1), &neither), None);
+        }
         assert!(
-            stolen(&share(0.1, 0.31, 0.1))
+            stolen(&share(0.2, 0.21, 0.1), &capacity)
                 .unwrap()
-                .contains("31 % of the server's processors in the storm and 10 %")
+                .contains("21 % of the server's processors in the storm")
         );
-        assert!(stolen(&share(0.1, 0.1, 0.6)).unwrap().contains("60 % of the server's processors (after)"));
+        assert_eq!(stolen(&share(0.3, 0.19, 0.1), &capacity), None);
+        assert_eq!(stolen(&ByPhase::default(), &quiet), None, "nobody tells");
+        let after = stolen(&share(0.1, 0.1, 0.6), &neither).unwrap();
+        assert!(after.contains("60 % of the server's processors (after)"), "{after}");
     }
 
     #[test]

@@ -37,7 +37,7 @@ pub struct Account {
     used: BTreeMap<u32, Duration>,
     /// The server's processors; empty: all.
     processors: Vec<usize>,
-    stolen: Duration,
+    stolen: Option<Duration>,
     peak: Option<u64>,
 }
 
@@ -61,8 +61,13 @@ impl Account {
         }
         let server = self.used.values().sum();
         let driver = process_time(std::process::id()).unwrap_or_default();
-        self.stolen = stolen_time(&self.processors).unwrap_or(self.stolen);
-        self.add(Sample { at, server, driver, stolen: self.stolen, resident });
+        self.stolen = stolen_time(&self.processors).ok().or(self.stolen);
+        self.add(Sample { at, server, driver, stolen: self.stolen.unwrap_or_default(), resident });
+    }
+
+    /// Whether the kernel says what the host takes away.
+    pub fn knows_stolen(&self) -> bool {
+        self.stolen.is_some()
     }
 
     /// Keeps it, unless it is one of those that are given up. The highest memory of those goes into the next one.

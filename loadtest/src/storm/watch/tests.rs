@@ -72,7 +72,12 @@ fn the_thread_looks_at_once_and_ends_when_it_is_told() {
 fn a_run_is_told_by_its_phases() {
     let s = Duration::from_secs;
     let timing = Timing::new(Instant::now() + s(60), s(2), s(3), s(2));
-    let mut account = Account::default();
+    let mut account = Account::new(Vec::new());
+    let empty = Watched::of(&account, &timing);
+    assert_eq!(empty.stolen_in(Phase::Storm), None, "nothing was read");
+    // What is read now is not used: its samples are made below.
+    account.look(&[], timing.begin() - Duration::from_secs(60));
+    assert!(account.knows_stolen());
     // Ten looks a second; the server uses nothing, then two processors, then one; in the end nobody looks.
     for look in 0u32..=60 {
         let server = Duration::from_millis(match look {

@@ -104,7 +104,11 @@ fn served(summary: &Summary) -> Card {
     match summary.figures.get("goodput_of_capacity") {
         Some(share) => Card {
             number: Some(percent(*share)),
-            words: "of the messages that this server can do at most were served".to_owned(),
+            words: if summary.capacity.messages_full_per_s.is_some() {
+                "of the messages that this server can do at most were served".to_owned()
+            } else {
+                "of the messages that this server can do, one by one, were served".to_owned()
+            },
         },
         None => Card {
             number: Some(count(summary.live_sessions_closed as f64)),

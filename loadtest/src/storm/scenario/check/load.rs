@@ -18,13 +18,17 @@ const STAY_S_MAX: f64 = 3_600.0;
 /// Clients that come in.
 pub fn logins(key: &str, logins: &Logins, span: &Span, wrong: &mut List) {
     rate(&format!("{key}.rate"), &logins.rate, span, wrong);
-    wrong.unless(logins.rate.unit != Unit::Full, &format!("{key}.rate.unit"), || {
-        "write \"capacity\" or \"per-s\": \"full\" counts messages".to_owned()
-    });
+    of_messages_only(&format!("{key}.rate"), &logins.rate, wrong);
     percent(&format!("{key}.naive_percent"), logins.naive_percent, wrong);
     percent(&format!("{key}.gate_percent"), logins.gate_percent, wrong);
     wrong.unless((0.0..=STAY_S_MAX).contains(&logins.stay_s), &format!("{key}.stay_s"), || {
         format!("write 0 to {STAY_S_MAX} seconds")
+    });
+}
+
+fn of_messages_only(key: &str, rate: &Rate, wrong: &mut List) {
+    wrong.unless(rate.unit != Unit::Full, &format!("{key}.unit"), || {
+        "write \"capacity\" or \"per-s\": \"full\" counts messages".to_owned()
     });
 }
 
@@ -44,6 +48,9 @@ pub fn crowd(key: &str, crowd: &Crowd, span: &Span, claims: &Claims, wrong: &mut
         if let Some(of) = of {
             rate(&format!("{key}.{name}"), of, span, wrong);
         }
+    }
+    if let Some(fetches) = &crowd.fetches {
+        of_messages_only(&format!("{key}.fetches"), fetches, wrong);
     }
     if crowd.side == Side::Foreground && !crowd.liars {
         believed(key, crowd, claims, wrong);
